@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// Limits of a name, in bytes (RFC 1035, section 2.3.4; without the final dot).
+const (
+	maxName  = 253
+	maxLabel = 63
+)
+
+// Why a text is no domain or no MX pattern.
+var (
+	ErrSyntax = errors.New("not a domain name")
+	ErrNoHost = errors.New("a name that no mail host can have")
+)
+
+// Domain is a policy domain: a DNS name of at least two labels as A-labels,
+// in lower case, without a final dot. It comes from [ParseDomain] only; the
+// zero value is no domain.
+type Domain struct{ name string }
+
+// String returns the name.
+func (d Domain) String() string { return d.name }
+
+// ParseDomain reads a domain as people and Postfix write it: in any case, with
+// or without a final dot, with A-labels or U-labels. All spellings of a domain
+// give equal values. U-labels are mapped by UTS #46, non-transitional; a name
+// in ASCII is only lower-cased and checked. The error wraps [ErrSyntax] for
+// what is no name at all (address literals, empty labels, underscores), and
+// [ErrNoHost] for what cannot be a mail domain (one label, a numeric last
+// label).
+func ParseDomain(s string) (Domain, error) {
+	name, err := toASCII(s)
+	if err != nil {
+		return Domain{}, err
+	}
+	name, err = hostName(name)
+	if err != nil {
+		return Domain{}, err
+	}
+	return Domain{name}, nil
+}
+
+// mapping is UTS #46 processing, non-transitional, as a registration-neutral
+// lookup. It reports empty and overlong labels, which idna.Lookup does not.
+var mapping = idna.New(
+	idna.MapForLookup(),
+	idna.Transitional(false),
+	idna.StrictDomainName(true),
+	idna.BidiRule(),
+	idna.VerifyDNSLength(true),
+)
+
+// toASCII maps U-labels. ASCII goes back untouched: an A-label that no IDNA
+// version knows is still a name in the DNS.
+func toASCII(s string) (string, error) {
+	if isASCII(s) {
+		return s, nil
+	}
+	name, err := mapping.ToASCII(s)
+	if err != nil {
+		return "", fmt.Errorf("%w: %q: %w", ErrSyntax, s, err)
+	}
+	return name, nil
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// hostName checks a name in ASCII and returns it in lower case without its
+// final dot.
+func hostName(s string) (string, error) {
+	name := strings.TrimSuffix(s, ".")
+	if err := checkName(name); err != nil {
+		return "", fmt.Errorf("%w: %q", err, s)
+	}
+	last := strings.LastIndexByte(name, '.')
+	if last < 0 {
+		return "", fmt.Errorf("%w: %q has one label", ErrNoHost, s)
+	}
+	if strings.Trim(name[last+1:], "0123456789") == "" {
+		return "", fmt.Errorf("%w: %q ends in a number", ErrNoHost, s)
+	}
+	return strings.ToLower(name), nil
+}
+
+// checkName checks letters, digits, hyphens and the lengths
+// (RFC 5321, section 4.1.2: sub-domain = Let-dig [Ldh-str]).
+func checkName(name string) error {
+	if name == "" || len(name) > maxName {
+		return ErrSyntax
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
+			return ErrSyntax
+		}
+		for i := range len(label) {
+			if !isLDH(label[i]) {
+				return ErrSyntax
+			}
+		}
+	}
+	return nil
+}
+
+func isLDH(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-'
+}
