@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -62,6 +63,9 @@ var mapping = idna.New(
 func toASCII(s string) (string, error) {
 	if isASCII(s) {
 		return s, nil
+	}
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("%w: %q is not UTF-8", ErrSyntax, s)
 	}
 	name, err := mapping.ToASCII(s)
 	if err != nil {
