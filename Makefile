@@ -1,0 +1,43 @@
+# tlspolicyd. The two that matter: `make run` and `make test`.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+LINT     = $(GO) tool -modfile=.ci/tools/golangci-lint.mod golangci-lint
+VULN     = $(GO) tool -modfile=.ci/tools/govulncheck.mod govulncheck
+FUZZTIME ?= 60s
+
+.PHONY: build run test unit lint e2e setup fuzz vuln clean
+
+build: bin/tlspolicyd ## the daemon, static, in bin/
+
+bin/tlspolicyd: $(shell find cmd socketmap resolver cache internal -name '*.go' -o -name '*.yaml') go.mod go.sum
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/tlspolicyd
+
+run: build ## build, and run with no configuration file
+	bin/tlspolicyd serve
+
+test: ## everything that can be tested here; as root also installs what that needs
+	.ci/test
+
+unit: ## unit and integration tests
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on ./...
+
+lint: ## pinned linters
+	$(LINT) run ./...
+
+setup: ## as root: install what the end-to-end tests need, and build their trees once
+	test/setup.sh
+
+e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
+	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+vuln: ## known vulnerabilities; needs the database on the network
+	$(VULN) ./...
+
+clean:
+	rm -rf bin dist
