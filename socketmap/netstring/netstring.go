@@ -82,6 +82,10 @@ func (r *Reader) Buffered() bool {
 	return err != nil || h.complete
 }
 
+// Pending reports whether anything has been read from the stream that
+// ReadFrame has not returned.
+func (r *Reader) Pending() bool { return r.start < r.end }
+
 // Release gives a large buffer back that holds no data. It is for readers that
 // are about to wait for long.
 func (r *Reader) Release() {

@@ -1,0 +1,260 @@
+package socketmap
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/socketmap/netstring"
+)
+
+const (
+	// lateFlush is how long an answer waits for those of the requests that
+	// came with it.
+	lateFlush = time.Millisecond
+	// maxPending is how many bytes of answers wait together.
+	maxPending = 32 << 10
+	// keptPending is the size of a buffer that an idle connection keeps.
+	keptPending = 4 << 10
+)
+
+// conn is a connection. All but what is said otherwise belongs to the
+// goroutine that serves it.
+type conn struct {
+	srv *Server
+	nc  net.Conn
+	in  *netstring.Reader
+	// mapName is the map that was asked last: usually the next one too.
+	mapName string
+
+	// out holds answers that are not written yet. It is lent to timer, whose
+	// function writes them, while a request is answered that may take long;
+	// late tells that it has done so.
+	out   []byte
+	timer *time.Timer
+	late  chan error
+
+	// idleSince is when the connection became idle, as the time since
+	// Server.start, 0 while a request is answered. It is changed under mu, and
+	// read without it.
+	idleSince atomic.Int64
+	mu        sync.Mutex // guards closed and last, and the read deadline
+	// closed says that the connection was closed while idle, last that it
+	// ends with the requests that have arrived.
+	closed, last bool
+
+	freed bool // guarded by Server.mu: the slot is somebody else's
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, in: netstring.NewReader(nc, MaxRequest)}
+	c.idleSince.Store(s.idleTime())
+	return c
+}
+
+// idleTime is now as a value of conn.idleSince; it is never 0.
+func (s *Server) idleTime() int64 { return int64(time.Since(s.start)) + 1 }
+
+// serve answers the requests of the connection until it ends.
+func (c *conn) serve() {
+	defer c.srv.remove(c)
+	defer c.nc.Close()
+	for {
+		frame, err := c.next()
+		if err != nil {
+			c.flush()
+			c.logEnd(err)
+			return
+		}
+		if err := c.answer(frame); err != nil {
+			c.logEnd(err)
+			return
+		}
+	}
+}
+
+// next returns the next request. Before it waits for one, it writes the
+// answers that are due.
+func (c *conn) next() ([]byte, error) {
+	if c.in.Buffered() {
+		return c.in.ReadFrame()
+	}
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
+	if !c.rest() {
+		return nil, net.ErrClosed
+	}
+	frame, err := c.in.ReadFrame()
+	if err != nil {
+		return nil, err
+	}
+	if !c.wake() {
+		return nil, net.ErrClosed
+	}
+	return frame, nil
+}
+
+// rest makes the connection idle. It returns false if the connection is to
+// end. The read deadline is set under the lock, so that a connection that is
+// closed is never waited for.
+func (c *conn) rest() bool {
+	c.in.Release()
+	if cap(c.out) > keptPending {
+		c.out = nil
+	}
+	c.mu.Lock()
+	if c.closed || c.last {
+		c.mu.Unlock()
+		return false
+	}
+	err := c.nc.SetReadDeadline(time.Now().Add(c.srv.IdleTimeout))
+	c.idleSince.Store(c.srv.idleTime())
+	c.mu.Unlock()
+	c.srv.signalRoom()
+	return err == nil
+}
+
+// wake ends the idleness. It returns false if the connection was closed
+// before: then the request that has just arrived is not answered.
+func (c *conn) wake() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.idleSince.Store(0)
+	return true
+}
+
+// closeIdle closes the connection if it is idle.
+func (c *conn) closeIdle() bool {
+	c.mu.Lock()
+	idle := c.idleSince.Load() != 0 && !c.closed
+	if idle {
+		c.closed = true
+		c.idleSince.Store(0)
+	}
+	c.mu.Unlock()
+	if idle {
+		c.nc.Close()
+	}
+	return idle
+}
+
+// retire closes the connection: at once if it is idle, else after its requests
+// are answered.
+func (c *conn) retire() {
+	c.mu.Lock()
+	c.last = true
+	c.mu.Unlock()
+	c.closeIdle()
+}
+
+// answer answers one request. The answer is written when no further request is
+// there, or with the answers to those.
+func (c *conn) answer(frame []byte) error {
+	lent := c.lend()
+	reply := c.reply(frame)
+	if lent {
+		if err := c.takeBack(); err != nil {
+			return err
+		}
+	}
+	c.out = reply.append(c.out)
+	if len(c.out) >= maxPending {
+		return c.flush()
+	}
+	return nil
+}
+
+// lend has the answers that are due written in a moment, if the next one takes
+// longer. Until takeBack, they belong to the timer.
+func (c *conn) lend() bool {
+	if len(c.out) == 0 {
+		return false
+	}
+	if c.timer == nil {
+		c.late = make(chan error, 1)
+		c.timer = time.AfterFunc(lateFlush, func() { c.late <- c.flush() })
+	} else {
+		c.timer.Reset(lateFlush)
+	}
+	return true
+}
+
+// takeBack ends what lend began, and waits for it if it is under way.
+func (c *conn) takeBack() error {
+	if c.timer.Stop() {
+		return nil
+	}
+	return <-c.late
+}
+
+// flush writes the answers that are due.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.srv.WriteTimeout)); err != nil {
+		return err
+	}
+	_, err := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// reply finds the answer to one request, whatever happens on the way.
+func (c *conn) reply(frame []byte) (reply Reply) {
+	req := c.request(frame)
+	if len(req.Key) > MaxKey {
+		return Reply{Status: NotFound}
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			c.srv.Log.Error("a request failed in a way that it must not; it was answered with TEMP",
+				zap.String("map", cut(req.Map)), zap.String("key", cut(req.Key)), zap.Any("panic", v), zap.Stack("stack"))
+			reply = Reply{Status: Temp, Text: "internal error; see the log of tlspolicyd"}
+		}
+	}()
+	reply = c.srv.Handler.ServeSocketmap(c.srv.ctx, req)
+	if reply.size() > MaxReply {
+		c.srv.Log.Error("an answer is too long; TEMP was sent instead",
+			zap.String("map", cut(req.Map)), zap.String("key", cut(req.Key)), zap.Int("size", reply.size()))
+		return Reply{Status: Temp, Text: "the answer is too long"}
+	}
+	return reply
+}
+
+// request splits a frame at its first blank. Without one there is no key,
+// which no map has.
+func (c *conn) request(frame []byte) Request {
+	name, key, _ := bytes.Cut(frame, []byte{' '})
+	if string(name) != c.mapName {
+		c.mapName = string(name)
+	}
+	return Request{Map: c.mapName, Key: string(key)}
+}
+
+// maxLogged is how many bytes of a map or key are logged.
+const maxLogged = 300
+
+func cut(s string) string { return s[:min(len(s), maxLogged)] }
+
+// logEnd says why the connection ended, unless that is what connections do.
+func (c *conn) logEnd(err error) {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, netstring.ErrSyntax), errors.Is(err, netstring.ErrTooLong):
+		c.srv.Log.Debug("connection closed: what it sent is no request", zap.Stringer("peer", c.nc.RemoteAddr()), zap.Error(err))
+	default:
+		c.srv.Log.Debug("connection lost", zap.Stringer("peer", c.nc.RemoteAddr()), zap.Error(err))
+	}
+}
