@@ -7,14 +7,15 @@ import (
 )
 
 // adviseLine explains a line without a colon, or with a key that cannot be one.
-func adviseLine(content string, colon bool) (reason, suggestion string) {
+// meant is the known key that seems to be meant; empty if none does.
+func adviseLine(content string, colon bool) (reason, suggestion, meant string) {
 	switch {
 	case strings.HasPrefix(content, "#"), strings.HasPrefix(content, "//"):
-		return "the format has no comments", "remove the line"
+		return "the format has no comments", "remove the line", ""
 	case strings.HasPrefix(content, "---"):
-		return "this looks like the source of a site generator", "publish the file that the generator makes of it"
+		return "this looks like the source of a site generator", "publish the file that the generator makes of it", ""
 	case strings.HasPrefix(content, "-"):
-		return "this looks like a list, which the format does not have", "write one line for each mail host, as in: mx: mail.example.com"
+		return "this looks like a list, which the format does not have", "write one line for each mail host, as in: mx: mail.example.com", ""
 	}
 	reason = `there is no colon, so this is no "key: value"`
 	if colon {
@@ -24,10 +25,10 @@ func adviseLine(content string, colon bool) (reason, suggestion string) {
 	if i := strings.IndexAny(content, ":="+wsp); i >= 0 {
 		key, value = content[:i], content[i+1:]
 	}
-	if meant := resembles(strings.Trim(key, enclosing)); meant != "" {
-		return reason, adviseField(meant, value)
+	if meant = resembles(strings.Trim(key, enclosing)); meant != "" {
+		return reason, adviseField(meant, value), meant
 	}
-	return reason, "remove the line"
+	return reason, "remove the line", ""
 }
 
 // enclosing is what people put around a word.
@@ -52,8 +53,8 @@ func adviseField(key, value string) string {
 	case keyMaxAge:
 		return adviseMaxAge(value)
 	default:
-		if pattern, ok := mxWithin(value); ok {
-			return "mx: " + pattern.String()
+		if hosts := mxWithin(value); len(hosts) > 0 {
+			return "mx: " + hosts[0].String()
 		}
 		return "mx: mail.example.com"
 	}
@@ -104,8 +105,12 @@ var mxMistakes = [...]struct {
 // adviseMX explains what is wrong with an mx outside of the grammar.
 func adviseMX(value string) (reason, suggestion string) {
 	suggestion = "write the full name of the mail host, as in: mx: mail.example.com"
-	if pattern, ok := mxWithin(value); ok {
-		suggestion = "mx: " + pattern.String()
+	switch hosts := mxWithin(value); len(hosts) {
+	case 0:
+	case 1:
+		suggestion = "mx: " + hosts[0].String()
+	default:
+		suggestion = "mx: " + hosts[0].String() + " and a line of its own for each of the others"
 	}
 	name := strings.TrimPrefix(value, "*.")
 	for _, m := range mxMistakes {
@@ -129,19 +134,20 @@ const (
 	maxWord = 300
 )
 
-// mxWithin finds the first host in a value that is none by itself.
-func mxWithin(value string) (policy.MXPattern, bool) {
+// mxWithin finds the hosts in a value that is none by itself.
+func mxWithin(value string) []policy.MXPattern {
 	value, _, _ = strings.Cut(value, "#")
+	var hosts []policy.MXPattern
 	n := 0
 	for word := range strings.FieldsFuncSeq(value, func(c rune) bool { return strings.ContainsRune(",; \t", c) }) {
 		if n++; n > maxWords {
 			break
 		}
 		if pattern, ok := mxOf(word); ok {
-			return pattern, true
+			hosts = append(hosts, pattern)
 		}
 	}
-	return policy.MXPattern{}, false
+	return hosts
 }
 
 // mxOf reads one word as a host: without the parts of a URL, a port, quotes
@@ -171,7 +177,7 @@ func mxOf(word string) (policy.MXPattern, bool) {
 // resembles returns the known key that an unknown one looks like; empty if it
 // looks like none.
 func resembles(key string) string {
-	if len(key) > maxRecordWord {
+	if !isFieldName(key) {
 		return ""
 	}
 	key = strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToLower(key))

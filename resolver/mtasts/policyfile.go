@@ -71,6 +71,7 @@ func CheckPolicy(text string) (*policy.STSPolicy, []Finding) {
 	r := policyReader{
 		first:   make(map[string]int),
 		firstMX: make(map[policy.MXPattern]int),
+		meant:   make(map[string]bool),
 	}
 	if f, refused := checkDocument(text); refused {
 		return nil, []Finding{f}
@@ -169,7 +170,12 @@ func (r *policyReader) checkWhole() {
 	}
 }
 
+// missing reports that there is no line with key, unless one that is refused
+// already seems to mean it.
 func (r *policyReader) missing(key, line string) {
+	if r.meant[key] {
+		return
+	}
 	r.found.add(Finding{
 		Severity: SeverityError, Key: key,
 		Reason:     "there is no such line, and a policy needs it",

@@ -34,6 +34,7 @@ type policyReader struct {
 
 	first      map[string]int           // the line that a known key stood on first
 	firstMX    map[policy.MXPattern]int // the same for a host
+	meant      map[string]bool          // known keys that lines without a key seem to mean
 	badMX      bool                     // an mx was outside of the grammar
 	maxAgeRead bool                     // there is a max_age, and it is a number
 }
@@ -58,7 +59,8 @@ func (r *policyReader) readLine() {
 	key, value, ok := strings.Cut(r.line, ":")
 	name := strings.Trim(key, wsp)
 	if !ok || !isFieldName(name) {
-		reason, suggestion := adviseLine(content, ok)
+		reason, suggestion, meant := adviseLine(content, ok)
+		r.meant[meant] = true
 		r.report(0, Finding{Severity: SeverityError, Text: content, Reason: reason, Suggestion: suggestion})
 		return
 	}
