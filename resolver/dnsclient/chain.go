@@ -2,6 +2,7 @@ package dnsclient
 
 import (
 	"math"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -183,9 +184,9 @@ func ttl(rr dns.RR) uint32 {
 func complete(rr dns.RR) bool {
 	switch r := rr.(type) {
 	case *dns.A:
-		return len(r.A) == 4
+		return r.A.To4() != nil
 	case *dns.AAAA:
-		return len(r.AAAA) == 16
+		return len(r.AAAA) == net.IPv6len
 	case *dns.CNAME:
 		return r.Target != ""
 	case *dns.MX:
