@@ -180,7 +180,12 @@ func resembles(key string) string {
 	if !isFieldName(key) {
 		return ""
 	}
-	key = strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToLower(key))
+	key = strings.Map(func(c rune) rune {
+		if c == '-' || c == '.' {
+			return '_'
+		}
+		return c
+	}, strings.ToLower(key))
 	for _, k := range [...]struct {
 		key    string
 		errors int // how many letters may be wrong

@@ -100,7 +100,7 @@ func TestResembles(t *testing.T) {
 		{"nmx", keyMX}, {"MX", keyMX}, {"mxs", keyMX}, {"m", keyMX}, {"ms", keyMX}, {"mx1", keyMX}, {"mx-host", keyMX},
 		{"Mode", keyMode}, {"mod", keyMode}, {"modes", keyMode},
 		{"max-age", keyMaxAge}, {"maxage", keyMaxAge}, {"max.age", keyMaxAge}, {"Max_Age", keyMaxAge}, {"max_agee", keyMaxAge},
-		{"Version", keyVersion}, {"versoin", keyVersion}, {"eversion", keyVersion},
+		{"Version", keyVersion}, {"verson", keyVersion}, {"eversion", keyVersion},
 		{"", ""}, {"x-note", ""}, {"policy", ""}, {"age", ""}, {"host", ""}, {"_x", ""}, {"mx ", ""}, {"permalink", ""},
 		{"mx" + strings.Repeat("x", 64<<10), ""},
 	} {

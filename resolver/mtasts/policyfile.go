@@ -26,7 +26,7 @@ type PolicyError struct {
 }
 
 // Error returns the place, the text, quoted, and the reason, in one line.
-func (e *PolicyError) Error() string { return e.Finding.String() }
+func (e *PolicyError) Error() string { return e.String() }
 
 // Unwrap returns the other problems in the file, in its order. Each is a
 // [*PolicyError].
@@ -133,35 +133,40 @@ func checkDocument(text string) (f Finding, refused bool) {
 // checkWhole finds what the lines together lack.
 func (r *policyReader) checkWhole() {
 	// RFC 8461, section 3.2: version, mode and max_age are required once.
-	for _, m := range [...]struct{ key, line string }{
-		{keyVersion, "version: STSv1"},
-		{keyMode, "mode: testing"},
-		{keyMaxAge, "max_age: 604800"},
-	} {
-		if r.first[m.key] == 0 {
-			r.missing(m.key, m.line)
+	r.require(keyVersion, "version: STSv1")
+	r.require(keyMode, "mode: testing")
+	r.require(keyMaxAge, "max_age: 604800")
+	switch r.policy.Mode {
+	case policy.ModeEnforce, policy.ModeTesting:
+		r.checkHosts()
+		r.checkLife()
+	case policy.ModeNone:
+		if len(r.policy.MX) > 0 {
+			r.found.add(Finding{
+				Line: r.first[keyMX], Column: 1, Severity: SeverityNote, Key: keyMX,
+				Reason: "in mode none nobody looks at the mx lines",
+			})
 		}
 	}
-	mode, hosts := r.policy.Mode, len(r.policy.MX)
-	mailed := mode == policy.ModeEnforce || mode == policy.ModeTesting
-	switch {
+}
+
+// checkHosts refuses a policy that no mail host can meet.
+func (r *policyReader) checkHosts() {
 	// RFC 8461, section 3.2: mx is required at least once, unless mode is none.
-	case mailed && r.first[keyMX] == 0:
-		r.missing(keyMX, "mx: mail.example.com")
-	case mailed && hosts == 0 && !r.badMX:
+	r.require(keyMX, "mx: mail.example.com")
+	if r.first[keyMX] != 0 && len(r.policy.MX) == 0 && !r.badMX {
 		r.found.add(Finding{
 			Severity: SeverityError, Key: keyMX,
 			Reason:     "no line is left that names a mail host",
 			Suggestion: "write one line for each mail host, as in: mx: mail.example.com",
 		})
-	case mode == policy.ModeNone && hosts > 0:
-		r.found.add(Finding{
-			Line: r.first[keyMX], Column: 1, Severity: SeverityNote, Key: keyMX,
-			Reason: "in mode none nobody looks at the mx lines",
-		})
 	}
-	// RFC 8461, section 8.3: who gives up MTA-STS sets a small max_age.
-	if mailed && r.maxAgeRead && r.policy.MaxAge < 24*time.Hour {
+}
+
+// checkLife remarks on a short life. Not in mode none: who gives up MTA-STS
+// does well to publish one (RFC 8461, section 8.3).
+func (r *policyReader) checkLife() {
+	if r.maxAgeRead && r.policy.MaxAge < 24*time.Hour {
 		r.found.add(Finding{
 			Line: r.first[keyMaxAge], Column: 1, Severity: SeverityNote, Key: keyMaxAge,
 			Reason:     "a policy that lives less than a day protects little: whoever can hold off its renewal that long is rid of it",
@@ -170,10 +175,10 @@ func (r *policyReader) checkWhole() {
 	}
 }
 
-// missing reports that there is no line with key, unless one that is refused
-// already seems to mean it.
-func (r *policyReader) missing(key, line string) {
-	if r.meant[key] {
+// require refuses a policy without key. It says so unless a line that is
+// refused already seems to mean the key.
+func (r *policyReader) require(key, line string) {
+	if r.first[key] != 0 || r.meant[key] {
 		return
 	}
 	r.found.add(Finding{

@@ -92,13 +92,12 @@ func (r *policyReader) readField(key, value string, offset int) {
 	if before == 0 && known(key) != "" {
 		r.first[key] = r.lineNumber
 	}
-	if !r.checkValue(key, value, offset) {
-		r.badMX = r.badMX || key == keyMX
-		return
-	}
-	switch {
+	switch ok := r.checkValue(key, value, offset); {
+	case key == keyMX && !ok:
+		r.badMX = true
 	case key == keyMX:
 		r.readMX(value, offset)
+	case !ok:
 	case before != 0:
 		// RFC 8461, section 3.2, last paragraph: all but the first are
 		// ignored, whatever they say.
@@ -107,11 +106,19 @@ func (r *policyReader) readField(key, value string, offset int) {
 			Reason:     fmt.Sprintf("the key stands on line %d already, and only the first one counts", before),
 			Suggestion: "remove one of the two lines",
 		})
-	case key == keyVersion:
+	default:
+		r.readSingle(key, value, offset)
+	}
+}
+
+// readSingle reads a field that counts once.
+func (r *policyReader) readSingle(key, value string, offset int) {
+	switch key {
+	case keyVersion:
 		r.readVersion(value, offset)
-	case key == keyMode:
+	case keyMode:
 		r.readMode(value, offset)
-	case key == keyMaxAge:
+	case keyMaxAge:
 		r.readMaxAge(value, offset)
 	default:
 		r.readExtension(key, value)

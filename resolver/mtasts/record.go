@@ -158,13 +158,21 @@ func parseRecordField(field string) (name, value, reason string) {
 		return "", "", "bad name of a field"
 	case value == "":
 		return "", "", "field without a value"
-	}
-	for i := range len(value) {
-		if c := value[i]; c <= ' ' || c >= 0x7f || c == '=' {
-			return "", "", "character that is not allowed in a value"
-		}
+	case !isRecordValue(value):
+		return "", "", "character that is not allowed in a value"
 	}
 	return name, value, ""
+}
+
+// isRecordValue checks the characters of a value: RFC 8461, section 3.1,
+// sts-ext-value. The semicolon, which is not allowed either, has ended it.
+func isRecordValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '=' {
+			return false
+		}
+	}
+	return true
 }
 
 // isFieldName checks the name of a field, in the record and in the policy
