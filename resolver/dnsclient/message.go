@@ -158,11 +158,11 @@ func canonical(name string) (string, error) {
 	var wire [256]byte
 	n, err := dns.PackDomainName(dns.Fqdn(name), wire[:], 0, nil, false)
 	if name == "" || err != nil {
-		return "", fmt.Errorf("%w: %q", errName, name)
+		return "", errName
 	}
 	absolute, _, err := dns.UnpackDomainName(wire[:n], 0)
 	if err != nil {
-		return "", fmt.Errorf("%w: %q", errName, name)
+		return "", errName
 	}
 	return strings.ToLower(absolute), nil
 }
