@@ -1,0 +1,219 @@
+package cache
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/resolver/policy"
+)
+
+// goal is what a flight is for.
+type goal uint8
+
+const (
+	// goalAsk: look at the TXT record, and fetch what is wanted then.
+	goalAsk goal = iota
+	// goalRefresh: fetch the policy again.
+	goalRefresh
+	// goalWrite: bring the record in the store up to date.
+	goalWrite
+)
+
+// flight is work on the STS fact of a domain. There is one at a time for a
+// domain, whatever it is for, so that facts and records have one writer.
+type flight struct {
+	domain  policy.Domain
+	goal    goal
+	started time.Time
+	use     *use
+	// damaged is as in entry; only the goroutine of the flight uses it.
+	damaged time.Time
+
+	// sts is what is known so far. Lost is set in it until the store was
+	// asked.
+	sts policy.STS
+	// stored says that sts is what the store held.
+	stored bool
+	// deadline is until when questions wait; zero until one does.
+	deadline time.Time
+	// changed is closed, and replaced, when sts changes, and closed at the
+	// end, when landed is set.
+	changed chan struct{}
+	landed  bool
+}
+
+// joinSTS returns the flight of the domain that q asks for, begun if there is
+// none. c.mu is held.
+func (c *Cache) joinSTS(q *question, now time.Time) *flight {
+	f := c.flights[q.hop.Domain]
+	if f == nil {
+		f = c.launch(q.hop.Domain, goalAsk, now)
+		q.outcome = OutcomeResolved
+	}
+	if f.deadline.IsZero() {
+		f.deadline = now.Add(c.answerWithin)
+	}
+	f.use.last.Store(now.Unix())
+	return f
+}
+
+// renewSTS begins a look at a domain whose fact is still good. It does without
+// when there is a flight already, or a crowd of them.
+func (c *Cache) renewSTS(domain policy.Domain) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flights[domain] == nil && c.mayRenew() {
+		c.launch(domain, goalAsk, time.Now())
+	}
+}
+
+// mayRenew reports whether there is room for a lookup that nobody waits for.
+func (c *Cache) mayRenew() bool {
+	return !c.closed && c.lookups.free() > cap(c.lookups)/2
+}
+
+// launch begins a flight. After Close it returns one that has landed. c.mu is
+// held.
+func (c *Cache) launch(domain policy.Domain, g goal, now time.Time) *flight {
+	f := &flight{domain: domain, goal: g, started: now, use: &use{}, changed: make(chan struct{})}
+	f.sts.Lost = true
+	if e := c.memory.peek(domain); e != nil && e.known {
+		f.sts, f.use, f.damaged = e.sts, e.use, e.damaged
+	}
+	if c.closed {
+		f.landed = true
+		close(f.changed)
+		return f
+	}
+	c.flights[domain] = f
+	c.running++
+	go c.fly(f)
+	return f
+}
+
+func (c *Cache) fly(f *flight) {
+	switch f.goal {
+	case goalRefresh:
+		c.refresh(f)
+		c.refreshes.release()
+	case goalWrite:
+		c.bringUpToDate(f)
+		c.writes.release()
+	default:
+		c.discover(f)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.landed = true
+	close(f.changed)
+	delete(c.flights, f.domain)
+	c.land()
+}
+
+// land counts a flight that has ended. c.mu is held.
+func (c *Cache) land() {
+	c.running--
+	if c.closed && c.running == 0 {
+		close(c.landed)
+	}
+}
+
+// discover finds the fact of a domain out: store, TXT record, policy. If there
+// is no place to do so in time, nothing is learned, and nothing remembered.
+func (c *Cache) discover(f *flight) {
+	until := f.started.Add(c.answerWithin)
+	if !c.lookups.acquire(c.ctx, until) {
+		return
+	}
+	next := c.look(f)
+	c.lookups.release()
+	if c.ctx.Err() != nil {
+		return
+	}
+	if next.Wanted == "" {
+		c.learn(f, &next)
+		c.tellFailedLook(f.domain, &next)
+		return
+	}
+	c.show(f, &next)
+	if !c.fetches.acquire(c.ctx, until) {
+		return
+	}
+	fetched := c.resolver.Fetch(c.ctx, f.domain, next)
+	c.fetches.release()
+	c.commit(f, &next, &fetched)
+}
+
+// look takes what is known and looks at the TXT record.
+func (c *Cache) look(f *flight) policy.STS {
+	prev := c.recall(f)
+	if c.ctx.Err() != nil {
+		return prev
+	}
+	if now := time.Now(); f.stored && prev.InForce(now) {
+		c.learn(f, &prev)
+		c.noteUse(now, f.domain, f.use)
+	} else {
+		c.show(f, &prev)
+	}
+	return c.resolver.Look(c.ctx, f.domain, prev)
+}
+
+// commit makes what a fetch brought durable, then known. A flight that was cut
+// short by Close brought nothing. It reports whether the store took it.
+func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
+	if c.ctx.Err() != nil {
+		return false
+	}
+	// A record that cannot be read may hold a policy; a failure must not
+	// take its place.
+	unreadable := next.Lost || !f.damaged.IsZero() && next.Policy == nil
+	written := unreadable || c.write(f, next)
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.learn(f, next)
+	c.tellChange(f.domain, prev, next)
+	return written
+}
+
+// show lets those who wait for the flight see sts.
+func (c *Cache) show(f *flight, sts *policy.STS) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.showLocked(f, sts)
+}
+
+func (c *Cache) showLocked(f *flight, sts *policy.STS) {
+	f.sts = *sts
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// learn keeps sts in memory and shows it. A domain that nobody asks for gets
+// no place in memory, but keeps the one that it has.
+func (c *Cache) learn(f *flight, sts *policy.STS) {
+	now := time.Now()
+	settled := *sts
+	settled.Wanted = ""
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.memory.peek(f.domain)
+	if f.goal == goalAsk || !f.deadline.IsZero() || old != nil && old.known {
+		e := old.withSTS(now, &settled, f.use)
+		e.damaged = f.damaged
+		c.memory.put(now, f.domain, e)
+	}
+	c.showLocked(f, &settled)
+}
+
+// tellFailedLook says that a domain is taken for one without a policy because
+// its TXT record cannot be looked up.
+func (c *Cache) tellFailedLook(domain policy.Domain, sts *policy.STS) {
+	now := time.Now()
+	if sts.Record == policy.RecordFailed && !sts.InForce(now) && c.limiter.allow(now, "look") {
+		c.log.Info("a TXT record could not be looked up; the domain is taken for one without MTA-STS for now",
+			zap.Stringer("domain", domain), zap.String("reason", sts.Detail))
+	}
+}

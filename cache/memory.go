@@ -1,0 +1,199 @@
+package cache
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"tlspolicyd/resolver/policy"
+)
+
+const (
+	// maxHops is the number of next-hops of one domain whose DANE facts are
+	// kept.
+	maxHops = 8
+	// textPerPolicy times the number of policies is how many bytes of policy
+	// text are kept.
+	textPerPolicy = 4 << 10
+	// lostFresh is how long the network's word is enough for a domain of
+	// which the store cannot say what it knew. Then both are asked again.
+	lostFresh = 5 * time.Second
+	// minRenew is the least time between two renewals of a DANE fact.
+	minRenew = time.Second
+)
+
+// entry is what is remembered of a domain. It is never changed, but for use;
+// writers put a changed copy in its place.
+type entry struct {
+	sts policy.STS
+	// known says that sts was read from the store or learned. If it is not
+	// set, only the DANE facts count.
+	known bool
+	// damaged is when the store was first seen not to know what it held of
+	// the domain; zero if it does.
+	damaged time.Time
+	// fresh is until when sts is good while no policy is in force, and renew
+	// from when on a hit begins a look in the background.
+	fresh, renew time.Time
+	// hops are the DANE facts, the latest last.
+	hops []hopFact
+	use  *use
+}
+
+// hopFact is the DANE fact of one next-hop; from renew on a hit begins another
+// lookup in the background.
+type hopFact struct {
+	hop   policy.NextHop
+	dane  policy.DANE
+	renew time.Time
+}
+
+// use is when a domain was last asked for, in seconds of Unix time, and what
+// the store knows of that. All copies of an entry share it.
+type use struct {
+	last, saved atomic.Int64
+	// marked is when it was last marked to be written.
+	marked atomic.Int64
+}
+
+// settled reports whether the STS fact can be answered from at now.
+func (e *entry) settled(now time.Time) bool {
+	return e.known && (e.sts.InForce(now) || now.Before(e.fresh))
+}
+
+// hop returns the DANE fact of a next-hop, or nil.
+func (e *entry) hop(hop policy.NextHop) *hopFact {
+	for i := range e.hops {
+		if e.hops[i].hop == hop {
+			return &e.hops[i]
+		}
+	}
+	return nil
+}
+
+// withSTS returns a copy of e, which may be nil, with the fact sts learned at
+// now.
+func (e *entry) withSTS(now time.Time, sts *policy.STS, u *use) *entry {
+	next := &entry{sts: *sts, known: true, fresh: sts.Recheck, renew: sts.Recheck, use: u}
+	if e != nil {
+		next.hops = e.hops
+	}
+	switch end := sts.Expires(); {
+	case sts.InForce(now) && end.After(now):
+		if end.Before(next.fresh) {
+			next.fresh = end
+		}
+	case sts.Lost:
+		if again := now.Add(lostFresh); again.Before(next.fresh) {
+			next.fresh, next.renew = again, again
+		}
+	case sts.Record != policy.RecordFound:
+		// A busy domain never waits for an absence to be renewed. A
+		// record whose policy could not be fetched is another thing: it
+		// is not known that there is nothing to wait for.
+		next.renew = lastQuarter(sts.Looked, sts.Recheck)
+	}
+	return next
+}
+
+// withHop returns a copy of e, which may be nil, with the fact dane learned at
+// now.
+func (e *entry) withHop(now time.Time, hop policy.NextHop, dane policy.DANE) *entry {
+	next := &entry{use: &use{}}
+	if e != nil {
+		*next = *e
+	}
+	next.hops = slices.DeleteFunc(slices.Clone(next.hops), func(h hopFact) bool { return h.hop == hop })
+	if len(next.hops) >= maxHops {
+		next.hops = next.hops[len(next.hops)-maxHops+1:]
+	}
+	renew := lastQuarter(dane.Learned, dane.Expires)
+	if soon := now.Add(minRenew); renew.Before(soon) {
+		renew = soon
+	}
+	next.hops = append(next.hops, hopFact{hop: hop, dane: dane, renew: renew})
+	return next
+}
+
+// lastQuarter returns when the last quarter of a life begins.
+func lastQuarter(from, to time.Time) time.Time {
+	return to.Add(-to.Sub(from) / 4)
+}
+
+// memory keeps entries, policies apart from absences, so that however many
+// domains without a policy are asked for, none with one is forgotten.
+type memory struct {
+	maxText int
+
+	// mu guards the lists.
+	mu                 sync.Mutex
+	policies, absences *simplelru.LRU[policy.Domain, *entry]
+	text               int
+}
+
+func newMemory(size int) (*memory, error) {
+	m := &memory{maxText: size * textPerPolicy}
+	var err error
+	m.policies, err = simplelru.NewLRU(size, func(_ policy.Domain, e *entry) { m.text -= e.size() })
+	if err != nil {
+		return nil, err
+	}
+	m.absences, err = simplelru.NewLRU[policy.Domain, *entry](size, nil)
+	return m, err
+}
+
+// size is the length of the policy's text.
+func (e *entry) size() int {
+	if e.sts.Policy == nil {
+		return 0
+	}
+	return len(e.sts.Policy.Text)
+}
+
+// get returns the entry of a domain that is asked for, or nil.
+func (m *memory) get(domain policy.Domain) *entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.policies.Get(domain); ok {
+		return e
+	}
+	e, _ := m.absences.Get(domain)
+	return e
+}
+
+// peek is get for who does not ask on behalf of mail.
+func (m *memory) peek(domain policy.Domain) *entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.policies.Peek(domain); ok {
+		return e
+	}
+	e, _ := m.absences.Peek(domain)
+	return e
+}
+
+// put keeps e, among the policies if it has one in force at now.
+func (m *memory) put(now time.Time, domain policy.Domain, e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.policies.Remove(domain)
+	if !e.sts.InForce(now) {
+		m.absences.Add(domain, e)
+		return
+	}
+	m.absences.Remove(domain)
+	m.text += e.size()
+	m.policies.Add(domain, e)
+	for m.text > m.maxText && m.policies.Len() > 1 {
+		m.policies.RemoveOldest()
+	}
+}
+
+func (m *memory) len() (policies, absences int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.policies.Len(), m.absences.Len()
+}

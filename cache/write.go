@@ -1,0 +1,223 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/resolver/policy"
+)
+
+const (
+	// useInterval is how often the last use of a domain is written.
+	useInterval = 24 * time.Hour
+	// maxUnwritten is the number of records that wait to be written.
+	maxUnwritten = 10_000
+	// maxWrites is how many of them are written at a time.
+	maxWrites = 32
+	// retryWrites is the time between two attempts while the store fails.
+	retryWrites = 10 * time.Second
+	// lostFor is how long a damaged record defers mail while the network
+	// gives no policy.
+	lostFor = time.Minute
+)
+
+// unwritten is what the store does not have yet. With fact nil it is only the
+// last use, or a correction that follows from the record itself.
+type unwritten struct {
+	fact *policy.STS
+	use  *use
+}
+
+// recall returns what is known of the domain of a flight without asking the
+// network: from memory, from what the store would not take, from the store.
+func (c *Cache) recall(f *flight) policy.STS {
+	c.mu.Lock()
+	e := c.memory.peek(f.domain)
+	u := c.unwritten[f.domain]
+	c.mu.Unlock()
+	if u.use != nil {
+		atLeast(&f.use.last, u.use.last.Load())
+	}
+	var prev policy.STS
+	switch {
+	case e != nil && e.known && !e.sts.Lost:
+		return e.sts
+	case u.fact != nil:
+		atLeast(&f.use.saved, u.use.saved.Load())
+		c.markStored(f)
+		return *u.fact
+	case e != nil && e.known:
+		prev = e.sts
+	}
+	return c.load(f, prev)
+}
+
+// load asks the store. An error of the store is never "no policy".
+// prev is what is known beside it.
+func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
+	ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+	defer cancel()
+	r, err := c.store.Load(ctx, f.domain)
+	now := time.Now()
+	if err == nil {
+		var sts policy.STS
+		if sts, err = c.restore(now, &r); err == nil {
+			c.loaded(f, &r, &sts)
+			return sts
+		}
+	}
+	if errors.Is(err, ErrNotFound) {
+		f.damaged, prev.Lost = time.Time{}, false
+		return prev
+	}
+	if c.ctx.Err() == nil {
+		c.storeFailed(opLoad, "a record could not be read; mail is deferred where the network gives no policy either", f.domain, err)
+	}
+	prev.Lost = c.isLost(f, now, err)
+	return prev
+}
+
+// isLost reports whether mail has to wait for what the store may have known.
+// With a record that is damaged for good it would wait for ever; see lostFor.
+func (c *Cache) isLost(f *flight, now time.Time, err error) bool {
+	if !errors.Is(err, ErrDamaged) {
+		return true
+	}
+	if f.damaged.IsZero() {
+		f.damaged = now
+	}
+	return now.Sub(f.damaged) < lostFor
+}
+
+// loaded notes what a record says of the use of the domain, and sees to it
+// that a time which had to be corrected is corrected in the store too.
+func (c *Cache) loaded(f *flight, r *Record, sts *policy.STS) {
+	used := r.LastUse
+	if used.IsZero() {
+		used = r.Fetched
+	}
+	f.damaged = time.Time{}
+	f.use.saved.Store(used.Unix())
+	atLeast(&f.use.last, used.Unix())
+	c.markStored(f)
+	if !sts.Refresh.Equal(r.Refresh) {
+		c.mark(f.domain, unwritten{use: f.use})
+	}
+}
+
+func (c *Cache) markStored(f *flight) {
+	c.mu.Lock()
+	f.stored = true
+	c.mu.Unlock()
+}
+
+// atLeast moves a time forward. Two who do so at once may lose the later one,
+// by as little as lies between them.
+func atLeast(t *atomic.Int64, s int64) {
+	if t.Load() < s {
+		t.Store(s)
+	}
+}
+
+// noteUse remembers that a domain with a policy in force was asked for at now,
+// and once in a useInterval has that written.
+func (c *Cache) noteUse(now time.Time, domain policy.Domain, u *use) {
+	s := now.Unix()
+	if since(s, &u.last) >= c.useStep {
+		u.last.Store(s)
+	}
+	if since(s, &u.saved) > min(useInterval, c.idle) && since(s, &u.marked) > retryWrites {
+		u.marked.Store(s)
+		c.mark(domain, unwritten{use: u})
+	}
+}
+
+func since(s int64, t *atomic.Int64) time.Duration {
+	return time.Duration(s-t.Load()) * time.Second
+}
+
+// mark has the record of a domain written in the background.
+func (c *Cache) mark(domain policy.Domain, u unwritten) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, ok := c.unwritten[domain]
+	if u.fact == nil && old.fact != nil || !ok && len(c.unwritten) >= maxUnwritten {
+		return
+	}
+	c.unwritten[domain] = u
+}
+
+// write makes a fact durable and reports whether that worked. If it did not,
+// it is tried again later.
+func (c *Cache) write(f *flight, sts *policy.STS) bool {
+	last := f.use.last.Load()
+	if last == 0 {
+		last = time.Now().Unix()
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+	defer cancel()
+	err := c.store.Save(ctx, recordOf(f.domain, sts, time.Unix(last, 0)))
+	if err == nil {
+		f.damaged = time.Time{}
+		f.use.saved.Store(last)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.unwritten, f.domain)
+		c.writeAfter = time.Time{}
+		return true
+	}
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.storeFailed(opSave, "a policy could not be stored; it is applied, and stored later", f.domain, err)
+	fact := *sts
+	fact.Wanted = ""
+	c.mark(f.domain, unwritten{fact: &fact, use: f.use})
+	c.mu.Lock()
+	c.writeAfter = time.Now().Add(retryWrites)
+	c.mu.Unlock()
+	return false
+}
+
+// bringUpToDate is the flight that writes what is unwritten of a domain. A
+// domain that was asked for after it had been idle is refreshed again.
+func (c *Cache) bringUpToDate(f *flight) {
+	sts := c.recall(f)
+	if c.ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	if !f.damaged.IsZero() || sts.Lost || sts.Policy == nil && sts.Failure.At.IsZero() {
+		c.mu.Lock()
+		delete(c.unwritten, f.domain)
+		c.mu.Unlock()
+		return
+	}
+	if c.wakes(now, &sts, f.use) {
+		sts.Refresh = now
+	}
+	c.write(f, &sts)
+	if c.ctx.Err() == nil {
+		c.learn(f, &sts)
+	}
+}
+
+// wakes reports whether the policy is to be refreshed again after its domain
+// had been idle. That of a domain in use may be without a time for its refresh
+// too: one that lives too short, or is about to end.
+func (c *Cache) wakes(now time.Time, sts *policy.STS, u *use) bool {
+	idle := time.Duration(u.last.Load()-u.saved.Load()) * time.Second
+	return sts.Refresh.IsZero() && sts.InForce(now) && sts.Policy.MaxAge > c.shortLife && idle > c.idle
+}
+
+// storeFailed counts an error of the store, and logs it now and then.
+func (c *Cache) storeFailed(op, message string, domain policy.Domain, err error) {
+	c.metrics.StoreFailed(op)
+	if c.limiter.allow(time.Now(), "store "+op) {
+		c.log.Error(message, zap.Stringer("domain", domain), zap.Error(err))
+	}
+}
