@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/cache"
+	"tlspolicyd/cache/memstore"
+	"tlspolicyd/internal/config"
+	"tlspolicyd/resolver/dane"
+	"tlspolicyd/resolver/dnsclient"
+	"tlspolicyd/resolver/mtasts"
+	"tlspolicyd/resolver/policy"
+	"tlspolicyd/socketmap"
+	"tlspolicyd/socketmap/policymap"
+)
+
+// shutdownGrace is how long questions in progress may take to be answered
+// once the daemon was told to stop; systemd kills after 90 s.
+const shutdownGrace = 15 * time.Second
+
+// daemon is the running program: the three pillars, joined.
+type daemon struct {
+	log    *zap.Logger
+	sts    *mtasts.Resolver
+	cache  *cache.Cache
+	server *socketmap.Server
+}
+
+// facts is how the cache finds things out: MTA-STS from one package, DANE from
+// another.
+type facts struct {
+	*mtasts.Resolver
+	hosts *dane.Resolver // nil where DANE is not looked at
+}
+
+// DANE looks up the fact of a next-hop.
+func (f facts) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
+	if f.hosts == nil {
+		return policy.Off(time.Now())
+	}
+	return f.hosts.DANE(ctx, hop, prev)
+}
+
+// newDaemon builds the daemon from the bottom up: DNS, what is found out
+// through it, the memory, the answers.
+func newDaemon(c *config.Config, log *zap.Logger) (*daemon, error) {
+	resolver, err := newDNS(c, log)
+	if err != nil {
+		return nil, err
+	}
+	sts, err := mtasts.New(mtasts.Options{
+		DNS:           resolver,
+		Recheck:       c.Cache.Recheck,
+		Refresh:       c.Cache.Refresh,
+		FetchTimeout:  c.STS.FetchTimeout,
+		CAFile:        c.STS.CAFile,
+		AllowNetworks: c.STS.AllowNetworks,
+		Proxy:         c.STS.Proxy,
+		UserAgent:     "tlspolicyd/" + programVersion(),
+		Log:           log.Named("mtasts"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("policy fetches: %w", err)
+	}
+	find := facts{Resolver: sts}
+	if c.DANE.Enabled {
+		find.hosts = dane.New(resolver)
+	}
+	memory, err := cache.New(cache.Options{
+		Store:        memstore.New(memstore.Options{MaxBytes: int64(c.Cache.Disk)}),
+		Resolver:     find,
+		Parse:        mtasts.ParsePolicy,
+		Memory:       c.Cache.Memory,
+		AnswerWithin: c.STS.AnswerWithin,
+		Recheck:      c.Cache.Recheck,
+		Idle:         c.Cache.Idle,
+		Log:          log.Named("cache"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	handler := policymap.New(memory, policymap.Options{
+		Keys: policymap.KeyRules{NoSmartHosts: !c.SmartHosts},
+		Log:  log.Named("policymap"),
+	})
+	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap")}
+	return &daemon{log: log, sts: sts, cache: memory, server: server}, nil
+}
+
+func newDNS(c *config.Config, log *zap.Logger) (*dnsclient.Client, error) {
+	servers := make([]string, len(c.DNS.Servers))
+	for i, s := range c.DNS.Servers {
+		servers[i] = s.String()
+	}
+	return dnsclient.New(dnsclient.Options{
+		Servers:  servers,
+		Timeout:  c.DNS.Timeout,
+		Attempts: c.DNS.Attempts,
+		TrustAD:  c.DNS.TrustAD,
+		Log:      log.Named("dns"),
+	})
+}
+
+// listen opens every address of the configuration, or none.
+func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, address := range c.Listen {
+		l, err := socketmap.Listen(address.String(), c.SocketMode)
+		if err != nil {
+			for _, open := range listeners {
+				err = errors.Join(err, open.Close())
+			}
+			return nil, fmt.Errorf("listen on %s: %w", address, err)
+		}
+		if socketmap.Exposed(l) {
+			log.Warn("other machines can ask this daemon: socketmap has no authentication", zap.Stringer("address", l.Addr()))
+		}
+		listeners = append(listeners, l)
+	}
+	if len(listeners) == 0 {
+		return nil, errors.New("nothing to listen on: the configuration names no address")
+	}
+	return listeners, nil
+}
+
+// run serves until ctx ends or a listener fails, and then takes everything
+// down in the reverse order of its making: no new questions, those in progress
+// are answered, refresh ends, flights are awaited.
+func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
+	refreshing, stopRefresh := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRefresh()
+	failed := make(chan error, len(listeners))
+	var serving, background sync.WaitGroup
+	for _, l := range listeners {
+		d.log.Info("listening", zap.Stringer("address", l.Addr()))
+		serving.Go(func() {
+			if err := d.server.Serve(l); !errors.Is(err, socketmap.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	background.Go(func() {
+		if err := d.cache.Run(refreshing); !errors.Is(err, context.Canceled) {
+			d.log.Error("refreshing policies ended; policies still hold to their end", zap.Error(err))
+		}
+	})
+
+	var err error
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping")
+	case err = <-failed:
+		d.log.Error("a listener failed", zap.Error(err))
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	err = errors.Join(err, d.server.Shutdown(grace))
+	serving.Wait()
+	stopRefresh()
+	background.Wait()
+	return errors.Join(err, d.cache.Close(grace))
+}
+
+// reload reads again what may change while the daemon runs.
+func (d *daemon) reload() {
+	if err := d.sts.ReloadRoots(); err != nil {
+		d.log.Error("root certificates could not be read; the old ones stay", zap.Error(err))
+		return
+	}
+	d.log.Info("root certificates read again")
+}
+
+// logTo returns the logger of the configuration, writing to f.
+func logTo(f *os.File, c config.Log, env func(string) string) (*zap.Logger, error) {
+	level, err := zap.ParseAtomicLevel(string(c.Level))
+	if err != nil {
+		return nil, err
+	}
+	return newLogger(f, level.Level(), logFormat(string(c.Format), f, env)), nil
+}
