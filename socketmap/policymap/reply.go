@@ -1,0 +1,143 @@
+package policymap
+
+import (
+	"strconv"
+	"unicode/utf8"
+
+	"tlspolicyd/resolver/policy"
+	"tlspolicyd/socketmap"
+)
+
+const (
+	// maxPolicy is the longest policy: a reply without "OK ".
+	maxPolicy = socketmap.MaxReply - len("OK ")
+	// maxReason is how much of a reason Postfix logs.
+	maxReason = 200
+)
+
+// Reasons of answers that should have been policies.
+const (
+	reasonNoPattern = "the policy names no MX host"
+	reasonTooLong   = "the policy has too many MX hosts for Postfix"
+	reasonUnknown   = "it cannot be known now"
+)
+
+// Render returns the reply for a verdict, as the map m gives it.
+func Render(v policy.Verdict, m Map) socketmap.Reply {
+	reply, _ := render(&v, m.TLSRPT)
+	return reply
+}
+
+// render also says what had to be left out.
+func render(v *policy.Verdict, tlsrpt bool) (socketmap.Reply, omission) {
+	switch v.Kind {
+	case policy.NotFound:
+		return socketmap.Reply{Status: socketmap.NotFound}, leftNothing
+	case policy.DANEWhereFound:
+		return socketmap.Reply{Status: socketmap.OK, Text: "dane"}, leftNothing
+	case policy.DANEOnly:
+		return socketmap.Reply{Status: socketmap.OK, Text: "dane-only"}, leftNothing
+	case policy.Secure:
+		return renderSecure(v, tlsrpt)
+	default:
+		return temp(v.Reason, v.Detail), leftNothing
+	}
+}
+
+func renderSecure(v *policy.Verdict, tlsrpt bool) (socketmap.Reply, omission) {
+	var patterns []policy.MXPattern
+	if v.Policy != nil {
+		patterns = eachOnce(v.Policy.MX)
+	}
+	if len(patterns) == 0 {
+		// Postfix takes an empty match for an error in all of the policy.
+		return temp(reasonNoPattern, ""), leftNothing
+	}
+	s := secure{patterns: patterns, left: leftReport}
+	if tlsrpt {
+		s.domain, s.text, s.left = v.Domain.String(), v.Policy.Text, leftNothing
+	}
+	size := s.size()
+	for size > maxPolicy && s.left < leftReport {
+		s.left++
+		size = s.size()
+	}
+	if size > maxPolicy {
+		return temp(reasonTooLong, ""), leftNothing
+	}
+	left := s.left
+	if !tlsrpt {
+		left = leftNothing // nothing was asked for
+	}
+	return socketmap.Reply{Status: socketmap.OK, Text: s.render(size)}, left
+}
+
+// temp returns a reply that says why there is no better one: one line, the
+// cause first, then what the facts add to it, of which any part may come from
+// the domain.
+func temp(reason, detail string) socketmap.Reply {
+	if reason == "" {
+		reason = reasonUnknown
+	}
+	if detail != "" {
+		reason += ": " + detail
+	}
+	return socketmap.Reply{Status: socketmap.Temp, Text: printable(reason, maxReason)}
+}
+
+// printable returns s with all but printable ASCII escaped. If that is longer
+// than limit bytes, it is cut between two characters and ends in dots.
+func printable(s string, limit int) string {
+	const dots = "..."
+	var out []byte
+	cut := 0 // where there is room for the dots
+	for i := 0; i < len(s); {
+		_, width := utf8.DecodeRuneInString(s[i:])
+		if c := s[i]; ' ' <= c && c <= '~' {
+			out = append(out, c)
+		} else {
+			quoted := strconv.QuoteToASCII(s[i : i+width])
+			out = append(out, quoted[1:len(quoted)-1]...)
+		}
+		if len(out) > limit {
+			return string(out[:cut]) + dots
+		}
+		if len(out) <= limit-len(dots) {
+			cut = len(out)
+		}
+		i += width
+	}
+	return string(out)
+}
+
+// eachOnce returns the patterns without those that come again or are empty.
+// Usually there are none, and it returns what it got.
+func eachOnce(patterns []policy.MXPattern) []policy.MXPattern {
+	const few = 16
+	if len(patterns) <= few && areDistinct(patterns) {
+		return patterns
+	}
+	seen := make(map[policy.MXPattern]bool, len(patterns))
+	var once []policy.MXPattern
+	for _, p := range patterns {
+		if !seen[p] && p != (policy.MXPattern{}) {
+			seen[p] = true
+			once = append(once, p)
+		}
+	}
+	return once
+}
+
+func areDistinct(patterns []policy.MXPattern) bool {
+	for i, p := range patterns {
+		if p == (policy.MXPattern{}) {
+			return false
+		}
+		for _, q := range patterns[:i] {
+			if p == q {
+				return false
+			}
+		}
+	}
+	return true
+}
