@@ -1,0 +1,312 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.uber.org/zap"
+)
+
+const (
+	newSuffix     = ".new"
+	damagedSuffix = ".damaged-"
+	// keepDamaged is how many damaged files are kept.
+	keepDamaged = 3
+	// salvageWindow is how long what is not found is called damaged at most.
+	salvageWindow = time.Minute
+)
+
+// openCurrent opens the file at the path of the store, or makes it.
+func (s *Store) openCurrent() error {
+	if err := s.makeIfMissing(); err != nil {
+		return err
+	}
+	f, err := openFile(s.o.Path)
+	if err == nil {
+		s.clock = newRunningTime(f)
+		if f, err = s.compact(f); err == nil {
+			err = f.openWriter(&s.o)
+		}
+	}
+	switch {
+	case errors.Is(err, errDamage):
+		s.clock = newRunningTime(f)
+		_ = s.setAside(f, err) // was logged; the damaged file can be read
+		return nil
+	case f != nil && cannotWrite(err):
+		s.o.Log.Warn("the store cannot be written to, policies are read only", zap.Error(err))
+	case err != nil:
+		if f != nil {
+			f.close()
+		}
+		return err
+	}
+	s.state.Store(&state{cur: f})
+	s.resume(f)
+	return nil
+}
+
+// makeIfMissing makes a file if there is none. One that was left half way
+// between its old name and its new one is there.
+func (s *Store) makeIfMissing() error {
+	fresh := s.o.Path + newSuffix
+	_, err := os.Lstat(s.o.Path)
+	if err == nil {
+		_ = os.Remove(fresh) // of a program that was stopped; none is fine
+		return nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	if f, err := openFile(fresh); err == nil {
+		salvaged := len(f.sources()) > 0
+		f.close()
+		if salvaged {
+			return s.moveIn()
+		}
+	}
+	if err := makeFile(fresh, nil, 0); err != nil {
+		return err
+	}
+	return s.moveIn()
+}
+
+// makeFile makes an empty store at path, on the disk when it returns.
+func makeFile(path string, sources []string, clock time.Duration) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("making a store: %w", err)
+	}
+	return guard(func() error {
+		db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: boltLockWait, FreelistType: bolt.FreelistMapType})
+		if err != nil {
+			return fmt.Errorf("making a store: %w", err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			for _, name := range buckets {
+				if _, err := tx.CreateBucket([]byte(name)); err != nil {
+					return err
+				}
+			}
+			about := tx.Bucket([]byte(bucketMeta))
+			return errors.Join(
+				about.Put([]byte(metaFormat), []byte{fileFormat}),
+				about.Put([]byte(metaClock), number(int64(clock.Seconds()))),
+				about.Put([]byte(metaSources), []byte(strings.Join(sources, "\n"))),
+			)
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			return fmt.Errorf("making a store: %w", err)
+		}
+		return nil
+	})
+}
+
+// moveIn gives the new file the name of the store.
+func (s *Store) moveIn() error {
+	if err := os.Rename(s.o.Path+newSuffix, s.o.Path); err != nil {
+		return fmt.Errorf("making a store: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(s.o.Path))
+	if err != nil {
+		return fmt.Errorf("making a store: %w", err)
+	}
+	err = dir.Sync()
+	_ = dir.Close() // read only
+	if err != nil {
+		return fmt.Errorf("making a store: %w", err)
+	}
+	return nil
+}
+
+// writer returns the file, open for writing. The turn is ours.
+func (s *Store) writer() (*file, error) {
+	st := s.state.Load()
+	if st.closed {
+		return nil, ErrClosed
+	}
+	if st.cur != nil && st.cur.db != nil && !st.cur.unsure {
+		return st.cur, nil
+	}
+	if time.Now().Before(s.retryAt) {
+		return nil, s.lastError
+	}
+	if err := s.repair(st); err != nil {
+		s.retryAt, s.lastError = time.Now().Add(retryAfter), err
+		return nil, err
+	}
+	return s.state.Load().cur, nil
+}
+
+// repair makes the store ready for writing again.
+func (s *Store) repair(st *state) error {
+	if st.cur == nil {
+		return s.begin(st)
+	}
+	var err error
+	if st.cur.db != nil {
+		err = st.cur.settle(&s.o)
+	} else {
+		err = s.reopen(st)
+	}
+	if errors.Is(err, errDamage) {
+		return s.setAside(st.cur, err)
+	}
+	return err
+}
+
+// reopen opens a file for writing that was open for reading only. It may be
+// another one by now.
+func (s *Store) reopen(st *state) error {
+	var err error
+	if s.lock == nil {
+		if s.lock, err = lock(s.life, s.o.Path, lockPoll); err != nil {
+			return err
+		}
+	}
+	f, err := openFile(s.o.Path)
+	if err == nil {
+		err = f.openWriter(&s.o)
+	}
+	if err != nil {
+		if f != nil {
+			f.close()
+		}
+		return err
+	}
+	s.o.Log.Info("the store can be written to again")
+	s.state.Store(&state{cur: f, old: st.old, until: st.until, begun: st.begun, lost: st.lost})
+	st.cur.close()
+	return nil
+}
+
+// quarantine sets f aside if it is still the current file.
+func (s *Store) quarantine(ctx context.Context, f *file, cause error) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.state.Load().cur != f {
+		return nil
+	}
+	// Without a new file the store goes on with the old one, reading only.
+	_ = s.setAside(f, cause) // was logged
+	return nil
+}
+
+// setAside begins a new file in place of f, which is damaged. The turn is
+// ours.
+func (s *Store) setAside(f *file, cause error) error {
+	f.closeWriter()
+	st := s.state.Load()
+	now := time.Now()
+	next := &state{old: append([]*file{f}, st.old...), until: now.Add(salvageWindow), begun: now, lost: st.lost}
+	var last *file
+	if len(next.old) > keepDamaged {
+		last, next.old, next.lost = next.old[keepDamaged], next.old[:keepDamaged], true
+	}
+	s.state.Store(next)
+	if last != nil {
+		last.close()
+	}
+	s.o.Log.Error("the store is damaged: a new file is begun, and what can be read is copied to it",
+		zap.String("file", s.o.Path), zap.Error(cause))
+	err := s.begin(next)
+	if err != nil {
+		s.retryAt, s.lastError = now.Add(retryAfter), err
+		s.o.Log.Error("a new store cannot be begun: policies are read from the damaged one, and none is stored", zap.Error(err))
+	}
+	s.startSalvage()
+	return err
+}
+
+// begin makes a new file in which everything of the old ones is to be copied.
+// The newest of those may still be where the new one belongs.
+func (s *Store) begin(st *state) error {
+	newest := st.old[0]
+	aside := newest.path
+	if aside == s.o.Path {
+		aside += damagedSuffix + time.Now().UTC().Format("20060102T150405.000000000")
+	}
+	names := []string{filepath.Base(aside)}
+	for _, f := range st.old[1:] {
+		names = append(names, filepath.Base(f.path))
+	}
+	if err := makeFile(s.o.Path+newSuffix, names, s.clock.total()); err != nil {
+		return err
+	}
+	if aside != newest.path {
+		if err := linkOrRename(s.o.Path, aside); err != nil {
+			return err
+		}
+		newest.path = aside
+	}
+	if err := s.moveIn(); err != nil {
+		return err
+	}
+	s.prune()
+	f, err := openFile(s.o.Path)
+	if err == nil {
+		err = f.openWriter(&s.o)
+	}
+	if err != nil {
+		if f != nil {
+			f.close()
+		}
+		return err
+	}
+	s.state.Store(&state{cur: f, old: st.old, until: st.until, begun: st.begun, lost: st.lost})
+	return nil
+}
+
+// linkOrRename gives a file another name. With a link there is a file under
+// the old name at every moment; not every file system has links.
+func linkOrRename(path, aside string) error {
+	if err := os.Link(path, aside); err == nil {
+		return nil
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("setting the damaged store aside: %w", err)
+	}
+	return nil
+}
+
+// prune removes all but the newest damaged files.
+func (s *Store) prune() {
+	files, err := filepath.Glob(globQuote(s.o.Path) + damagedSuffix + "*")
+	if err != nil || len(files) <= keepDamaged {
+		return
+	}
+	slices.Sort(files)
+	for _, name := range files[:len(files)-keepDamaged] {
+		if err := os.Remove(name); err != nil {
+			s.o.Log.Warn("an old damaged store cannot be removed", zap.String("file", name), zap.Error(err))
+		}
+	}
+}
+
+// globQuote quotes what means something to filepath.Glob.
+func globQuote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// sources returns the damaged files that are yet to be copied into f.
+func (f *file) sources() []string {
+	var names []string
+	_ = f.read(func(v *view) error { // what cannot be read is found when it is needed
+		b, err := v.buckets[bucketMeta].find([]byte(metaSources))
+		if err == nil && len(b) > 0 {
+			names = strings.Split(string(b), "\n")
+		}
+		return nil
+	})
+	return names
+}
