@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +31,7 @@ type world struct {
 	fetchedAt              []time.Time
 
 	records map[policy.Domain][]byte
+	due     map[policy.Domain]time.Time
 	loads   map[string]int
 	saves   int
 	saveErr error
@@ -52,7 +52,7 @@ type site struct {
 
 func newWorld() *world {
 	return &world{
-		sites: make(map[string]site), records: make(map[policy.Domain][]byte),
+		sites: make(map[string]site), records: make(map[policy.Domain][]byte), due: make(map[policy.Domain]time.Time),
 		looks: make(map[string]int), fetches: make(map[string]int), danes: make(map[string]int),
 		loads: make(map[string]int), loadErr: make(map[string]error),
 	}
@@ -217,6 +217,10 @@ func (w *world) Save(ctx context.Context, r Record) error {
 		return err
 	}
 	w.records[r.Domain] = b
+	delete(w.due, r.Domain)
+	if !r.Refresh.IsZero() {
+		w.due[r.Domain] = time.Unix(r.Refresh.Unix(), 0)
+	}
 	return nil
 }
 
@@ -224,19 +228,20 @@ func (w *world) Remove(_ context.Context, domain policy.Domain) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.records, domain)
+	delete(w.due, domain)
 	return nil
 }
 
 func (w *world) Due(_ context.Context, now time.Time, n int) ([]policy.Domain, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := make(map[policy.Domain]time.Time)
-	for d, b := range w.records {
-		if r, err := DecodeRecord(b); err == nil && !r.Refresh.IsZero() && !r.Refresh.After(now) {
-			due[d] = r.Refresh
+	var domains []policy.Domain
+	for d, at := range w.due {
+		if !at.After(now) {
+			domains = append(domains, d)
 		}
 	}
-	domains := slices.SortedFunc(maps.Keys(due), func(a, b policy.Domain) int { return due[a].Compare(due[b]) })
+	slices.SortFunc(domains, func(a, b policy.Domain) int { return w.due[a].Compare(w.due[b]) })
 	return domains[:min(n, len(domains))], nil
 }
 
@@ -339,7 +344,10 @@ type relay struct {
 func start(t *testing.T, w *world, o Options) *relay {
 	t.Helper()
 	n := &counts{}
-	o.Store, o.Resolver, o.Parse, o.Metrics = w, w, parseTest, n
+	if o.Store == nil {
+		o.Store = w
+	}
+	o.Resolver, o.Parse, o.Metrics = w, parseTest, n
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
