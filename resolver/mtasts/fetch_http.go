@@ -34,7 +34,6 @@ func (t *transfer) get(rw io.ReadWriter, tcp *eofConn) (string, *fetchError) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = resp.Body.Close() }() // it was read as far as it is wanted
 	if err := checkHead(resp); err != nil {
 		return "", err
 	}
@@ -146,7 +145,8 @@ func checkEncoding(values []string) *fetchError {
 	return nil
 }
 
-// readBody reads the policy, all of it or nothing.
+// readBody reads the policy, all of it or nothing. The body is not closed:
+// that would read it to its end, and the connection is closed anyway.
 func readBody(resp *http.Response, limited *headReader, tcp *eofConn) (string, *fetchError) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPolicySize+1))
 	switch {

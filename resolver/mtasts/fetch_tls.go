@@ -1,7 +1,6 @@
 package mtasts
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,8 +13,8 @@ import (
 )
 
 // handshake makes conn a TLS connection to the host, with a certificate for
-// its name.
-func (t *transfer) handshake(ctx context.Context, conn net.Conn) (*tls.Conn, *fetchError) {
+// its name. It ends when conn is closed.
+func (t *transfer) handshake(conn net.Conn) (*tls.Conn, *fetchError) {
 	pool, err := t.roots.get(time.Now())
 	if err != nil {
 		return nil, failure(resultTLS, "no root certificates", err)
@@ -32,7 +31,7 @@ func (t *transfer) handshake(ctx context.Context, conn net.Conn) (*tls.Conn, *fe
 		// No two fetches have anything in common.
 		SessionTicketsDisabled: true,
 	})
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if err := secure.Handshake(); err != nil {
 		return nil, &fetchError{result: resultTLS, reason: oneLine(tlsReason(t.host, err)), err: err}
 	}
 	return secure, nil

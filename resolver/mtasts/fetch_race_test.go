@@ -1,0 +1,234 @@
+package mtasts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tlspolicyd/resolver/dnsclient"
+	"tlspolicyd/resolver/policy"
+)
+
+// dialer is a network on which every address behaves as it is told.
+type dialer struct {
+	// after is how long an address takes to answer; absent is never.
+	after map[string]time.Duration
+	// fails are the addresses that answer with an error.
+	fails map[string]error
+	start time.Time
+
+	mu     sync.Mutex // guards what follows
+	tried  []string
+	open   int
+	opened int
+}
+
+func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	d.mu.Lock()
+	d.tried = append(d.tried, fmt.Sprintf("%s after %v", address, time.Since(d.start)))
+	d.mu.Unlock()
+	wait, ok := d.after[address]
+	if !ok {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		// What stands at the last moment must be closed too.
+	}
+	if err := d.fails[address]; err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open++
+	d.opened++
+	ours, _ := net.Pipe()
+	return &countedConn{Conn: ours, address: address, d: d}, nil
+}
+
+// counts returns how many connections are open, and how many ever were.
+func (d *dialer) counts() (open, opened int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open, d.opened
+}
+
+type countedConn struct {
+	net.Conn
+	address string
+	d       *dialer
+	closed  sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.closed.Do(func() {
+		c.d.mu.Lock()
+		defer c.d.mu.Unlock()
+		c.d.open--
+	})
+	return c.Conn.Close()
+}
+
+func addrs(list ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, s := range list {
+		all = append(all, netip.MustParseAddr(s))
+	}
+	return all
+}
+
+func TestRace(t *testing.T) {
+	const ms = time.Millisecond
+	refused := map[string]error{
+		"[2600::1]:443": syscall.ECONNREFUSED, "198.41.0.4:443": syscall.ENETUNREACH,
+	}
+	tests := []struct {
+		name   string
+		d      *dialer
+		addrs  []netip.Addr
+		winner string // empty: the error is err
+		err    string
+		took   time.Duration
+		tried  []string
+	}{
+		{
+			"the first answers at once",
+			&dialer{after: map[string]time.Duration{"[2600::1]:443": 10 * ms, "198.41.0.4:443": ms}},
+			addrs("2600::1", "198.41.0.4"), "[2600::1]:443", "", 10 * ms,
+			[]string{"[2600::1]:443 after 0s"},
+		}, {
+			"the first is slower than stagger and the second together",
+			&dialer{after: map[string]time.Duration{"[2600::1]:443": 400 * ms, "198.41.0.4:443": 100 * ms}},
+			addrs("2600::1", "198.41.0.4"), "198.41.0.4:443", "", 350 * ms,
+			[]string{"[2600::1]:443 after 0s", "198.41.0.4:443 after 250ms"},
+		}, {
+			"the first is a black hole",
+			&dialer{after: map[string]time.Duration{"198.41.0.4:443": ms}},
+			addrs("2600::1", "198.41.0.4"), "198.41.0.4:443", "", 251 * ms,
+			[]string{"[2600::1]:443 after 0s", "198.41.0.4:443 after 250ms"},
+		}, {
+			"the first is refused",
+			&dialer{after: map[string]time.Duration{"[2600::1]:443": 5 * ms, "198.41.0.5:443": ms}, fails: refused},
+			addrs("2600::1", "198.41.0.5"), "198.41.0.5:443", "", 6 * ms,
+			[]string{"[2600::1]:443 after 0s", "198.41.0.5:443 after 5ms"},
+		}, {
+			"all are refused",
+			&dialer{after: map[string]time.Duration{"[2600::1]:443": 5 * ms, "198.41.0.4:443": ms}, fails: refused},
+			addrs("2600::1", "198.41.0.4"), "", "connecting to [2600::1]:443: connection refused (and 1 more addresses)", 6 * ms,
+			[]string{"[2600::1]:443 after 0s", "198.41.0.4:443 after 5ms"},
+		}, {
+			"the only one is refused",
+			&dialer{after: map[string]time.Duration{"198.41.0.4:443": ms}, fails: refused},
+			addrs("198.41.0.4"), "", "connecting to 198.41.0.4:443: network is unreachable", ms,
+			[]string{"198.41.0.4:443 after 0s"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.d.start = time.Now()
+				f := &fetcher{slots: newSlots(maxPerAddress), dial: tt.d.dial}
+				conn, err := f.race(t.Context(), tt.addrs)
+				if took := time.Since(tt.d.start); took != tt.took {
+					t.Errorf("it took %v, want %v", took, tt.took)
+				}
+				if !slices.Equal(tt.d.tried, tt.tried) {
+					t.Errorf("tried %q, want %q", tt.d.tried, tt.tried)
+				}
+				if tt.winner == "" {
+					if err == nil || err.Error() != tt.err {
+						t.Errorf("got error %v, want %s", err, tt.err)
+					}
+				} else if err != nil {
+					t.Fatal(err)
+				} else {
+					if got := conn.(*slotConn).Conn.(*countedConn).address; got != tt.winner {
+						t.Errorf("got %s, want %s", got, tt.winner)
+					}
+					conn.Close()
+				}
+				if tt.d.open != 0 || len(f.slots.inUse) != 0 {
+					t.Errorf("%d connections and %d slots are left", tt.d.open, len(f.slots.inUse))
+				}
+			})
+		})
+	}
+}
+
+func TestRaceEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dialer{start: time.Now()}
+		f := &fetcher{slots: newSlots(maxPerAddress), dial: d.dial}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := f.race(ctx, addrs("198.41.0.1", "198.41.0.2", "198.41.0.3", "198.41.0.4", "198.41.0.5", "198.41.0.6"))
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(d.start) != time.Second {
+			t.Errorf("got %v after %v", err, time.Since(d.start))
+		}
+		if len(f.slots.inUse) != 0 {
+			t.Errorf("%d slots are left", len(f.slots.inUse))
+		}
+	})
+}
+
+func TestConnectionsToOneAddressAreBounded(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		d := dialer{after: map[string]time.Duration{"198.41.0.4:443": 0, "198.41.0.5:443": 0}, start: time.Now()}
+		r, zones := newInMemory(t, ca, func(o *Options) { o.Dial = d.dial })
+		zones.SetZone("mta-sts.example.com. A 198.41.0.4\nmta-sts.example.net. A 198.41.0.5\n")
+		var wg sync.WaitGroup
+		failures := make([]policy.Failure, 100)
+		for i := range failures {
+			wg.Go(func() {
+				got := r.Fetch(t.Context(), mustDomain(t, "example.com"), policy.STS{Wanted: "1"})
+				failures[i] = got.Failure
+			})
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if open, _ := d.counts(); open != 64 {
+			t.Errorf("%d connections are open, want 64", open)
+		}
+		wg.Go(func() { r.Fetch(t.Context(), mustDomain(t, "example.net"), policy.STS{Wanted: "1"}) })
+		synctest.Wait()
+		if open, _ := d.counts(); open != 65 {
+			t.Errorf("%d connections are open, want one to another address too", open)
+		}
+		wg.Wait()
+		busy := 0
+		for _, f := range failures {
+			if f.Kind != "timeout" {
+				t.Errorf("got %+v", f)
+			}
+			if f.Reason == "time-out while connecting to 198.41.0.4:443: "+errBusy.Error() {
+				busy++
+			}
+		}
+		open, opened := d.counts()
+		if busy == 0 || busy+opened-1 != len(failures) {
+			t.Errorf("%d of %d waited to the end, and %d connections were made", busy, len(failures), opened)
+		}
+		if open != 0 || len(r.fetcher.slots.inUse) != 0 {
+			t.Errorf("%d connections and %d slots are left", open, len(r.fetcher.slots.inUse))
+		}
+	})
+}
+
+// silent is a DNS that never answers.
+type silent struct{}
+
+func (silent) Query(ctx context.Context, _ string, _ uint16) (dnsclient.Answer, error) {
+	<-ctx.Done()
+	return dnsclient.Answer{}, ctx.Err()
+}
