@@ -183,7 +183,10 @@ func (c *Client) ask(ctx context.Context, ch chain, tries *int) (chain, *Error) 
 		s := list[0]
 		next, err := c.try(ctx, s, ch)
 		if err == nil {
-			servers.answered(s)
+			// A failure that another server spoke of may be the domain's.
+			if failure == nil || failure.Kind.retry() {
+				servers.answered(s)
+			}
 			return next, nil
 		}
 		c.log.Debug("DNS server gave no answer", zap.String("server", err.Server), zap.String("result", err.Result()), zap.Error(err))

@@ -22,6 +22,11 @@
 // dropped and waiting goes on, so that a forged datagram can neither be
 // believed nor stop the right one.
 //
+// A failure of one server leads to the next, and silence makes the one that
+// answered the first choice for a while. An error that a server speaks of does
+// not, and a server whose AD bit does not count never goes before one whose
+// does: what one domain makes of a server has no effect on other domains.
+//
 // Specifications: RFC 1034 and 1035, RFC 2181 sections 5, 8 and 10.1 (RRsets,
 // TTL, aliases), RFC 2308 (negative answers), RFC 6840 section 5.7 (AD in
 // queries), RFC 6891 (EDNS), RFC 7766 (TCP), resolv.conf(5).

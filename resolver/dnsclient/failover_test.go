@@ -163,3 +163,51 @@ func TestTriesAreBoundedOverAChain(t *testing.T) {
 		}
 	})
 }
+
+// A domain that makes a server fail must not change whom others are asked of.
+func TestAnErrorDoesNotChangeThePreference(t *testing.T) {
+	for _, code := range []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeNotAuth} {
+		synctest.Test(t, func(t *testing.T) {
+			n := new(network)
+			n.set(first, func(network string, q *dns.Msg) [][]byte {
+				if q.Question[0].Name == "bad.test." {
+					return rcode(code)(network, q)
+				}
+				return right(network, q)
+			})
+			n.set(second, right)
+			c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}})
+			for _, name := range []string{"bad.test", "a.test"} {
+				if _, err := c.Query(t.Context(), name, dns.TypeA); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			want := []string{first + " udp bad.test.", second + " udp bad.test.", first + " udp a.test."}
+			if got := n.seen(); !slices.Equal(got, want) {
+				t.Errorf("%s: asked %v, want %v", dns.RcodeToString[code], got, want)
+			}
+		})
+	}
+}
+
+// Nor may a domain that makes it silent, where another server's AD bit does
+// not count.
+func TestSilenceDoesNotTakeTheProofAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, func(network string, q *dns.Msg) [][]byte {
+			if q.Question[0].Name == "bad.test." {
+				return nil
+			}
+			return right(network, q)
+		})
+		n.set(third, right)
+		c := newClient(t, n, dnsclient.Options{Servers: []string{first, third}})
+		if got, want := outcome(c.Query(t.Context(), "bad.test", dns.TypeA)), "bad.test. exists=true secure=false 192.0.2.1"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got := outcome(c.Query(t.Context(), "a.test", dns.TypeA)); got != good {
+			t.Errorf("the next domain: got %s", got)
+		}
+	})
+}

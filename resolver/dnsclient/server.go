@@ -76,7 +76,9 @@ type server struct {
 // pool is a list of servers, in the order of the configuration.
 type pool struct {
 	servers []*server
-	start   time.Time
+	// trusts says that the AD bit of at least one of them counts.
+	trusts bool
+	start  time.Time
 	// preferred is the index of the server that answered last.
 	preferred atomic.Int32
 	// homeAt is when the first server is tried again though another one is
@@ -90,6 +92,7 @@ func newPool(list []endpoint, old *pool) *pool {
 	p := &pool{start: time.Now()}
 	for _, e := range list {
 		p.servers = append(p.servers, old.find(e))
+		p.trusts = p.trusts || e.trustAD
 	}
 	return p
 }
@@ -141,10 +144,12 @@ func (p *pool) first() int {
 	return first
 }
 
-// answered makes s the preferred server.
+// answered makes s the preferred server. One whose AD bit does not count is
+// never preferred while there is one whose does: a domain that makes the
+// latter fail must not take the proof away from all others.
 func (p *pool) answered(s *server) {
 	preferred := int(p.preferred.Load())
-	if p.servers[preferred] == s {
+	if p.servers[preferred] == s || p.trusts && !s.trustAD {
 		return
 	}
 	for i := range p.servers {

@@ -108,5 +108,9 @@ func TestOrderOfServers(t *testing.T) {
 		expect("when it failed once more", "231")
 		p.answered(&server{})
 		expect("when one that is gone answered", "231")
+		endpoints[0].trustAD = true
+		p = newPool(endpoints, nil)
+		p.answered(p.servers[1])
+		expect("when one answered whose AD does not count", "123")
 	})
 }

@@ -171,3 +171,23 @@ func TestServersOfResolvConf(t *testing.T) {
 		t.Errorf("asked %s, want %s", got, want)
 	}
 }
+
+func TestIPv6ServersOfResolvConf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte("nameserver fe80::1%eth0\nnameserver ::1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := new(network)
+	n.set("[::1]:53", right)
+	c, err := dnsclient.New(dnsclient.Options{ResolvConf: path, Dial: n.dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome(c.Query(t.Context(), "a.test", dns.TypeA)); got != good {
+		t.Errorf("got %s", got)
+	}
+	want := "[fe80::1%eth0]:53 udp refused, [::1]:53 udp a.test."
+	if got := strings.Join(n.seen(), ", "); got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
