@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type Lab struct {
 	dir       string
 	addresses atomic.Uint32
 	relays    atomic.Uint32
+	building  sync.Mutex
 }
 
 // New starts a lab. It must have ended before the next one is started.

@@ -91,6 +91,18 @@ func (h *MailHost) Mails() []Mail {
 	return all
 }
 
+// MailInClear reports whether anything of a mail came without TLS.
+func (h *MailHost) MailInClear() bool {
+	for _, s := range h.Sessions() {
+		for _, verb := range []string{"MAIL", "RCPT", "DATA"} {
+			if slices.Contains(s.InClear, verb) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (h *MailHost) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()

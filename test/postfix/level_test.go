@@ -17,16 +17,16 @@ func TestOwnLevel(t *testing.T) {
 	for _, release := range []lab.Release{lab.System(), lab.Next()} {
 		relay := l.StartPostfix(t, lab.PostfixOptions{Release: release, Level: "dane"})
 		for _, r := range []row{
-			{name: "good", tlsa: lab.GoodTLSA, want: verified},
-			{name: "wrong", tlsa: lab.WrongTLSA, want: otherTLSA},
-			{name: "none", want: trusted},
-			{name: "stripped", tlsa: lab.WrongTLSA, host: lab.Stripped, want: notOffered},
+			{name: "good", tlsa: lab.GoodTLSA, want: lab.Verified},
+			{name: "wrong", tlsa: lab.WrongTLSA, want: lab.WrongKey},
+			{name: "none", want: lab.Trusted},
+			{name: "stripped", tlsa: lab.WrongTLSA, host: lab.Stripped, want: lab.NotOffered},
 		} {
 			t.Run(release.String()+"/"+r.name, func(t *testing.T) {
 				t.Parallel()
 				domain := r.name + "-" + release.String() + ".example"
 				host := l.AddDomain(t, lab.Domain{Name: domain, Host: r.host, TLSA: r.tlsa})
-				check(t, relay, host, relay.Send(t, "user@"+domain), domain, r.want)
+				relay.Check(t, relay.Send(t, "user@"+domain), domain, host, r.want)
 			})
 		}
 	}
