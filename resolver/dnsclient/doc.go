@@ -22,10 +22,12 @@
 // dropped and waiting goes on, so that a forged datagram can neither be
 // believed nor stop the right one.
 //
-// A failure of one server leads to the next, and silence makes the one that
-// answered the first choice for a while. An error that a server speaks of does
-// not, and a server whose AD bit does not count never goes before one whose
-// does: what one domain makes of a server has no effect on other domains.
+// Servers are asked in the order of the list. A failure leads to the next one.
+// If the failure was silence, the one that answered stays the first choice
+// until it fails, but for one query every 30 s that tries the list's first. An
+// error that a server speaks of changes no choice, and neither does an answer
+// from a server whose AD bit does not count while there is one whose does:
+// otherwise one bogus or slow domain could turn DANE off for the others.
 //
 // Specifications: RFC 1034 and 1035, RFC 2181 sections 5, 8 and 10.1 (RRsets,
 // TTL, aliases), RFC 2308 (negative answers), RFC 6840 section 5.7 (AD in

@@ -48,7 +48,7 @@ type querier interface {
 func both(t *testing.T, run func(t *testing.T, z *dnstest.Zones, c querier)) {
 	t.Run("socket", func(t *testing.T) {
 		srv := dnstest.Start(t, zones)
-		c, err := dnsclient.New(dnsclient.Options{Servers: []string{srv.Addr()}, Timeout: 50 * time.Millisecond, Attempts: 2})
+		c, err := dnsclient.New(dnsclient.Options{Servers: []string{srv.Addr()}, Timeout: 300 * time.Millisecond, Attempts: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
