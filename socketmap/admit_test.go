@@ -54,7 +54,7 @@ func TestIdleConnectionsDoNotBlock(t *testing.T) {
 		for i := range conns {
 			conns[i] = l.dial()
 			if i%2 == 0 && i >= 400 {
-				conns[i].Write([]byte("4:m"))
+				write(t, conns[i], "4:m")
 			}
 		}
 		begin := time.Now()
@@ -76,7 +76,7 @@ func TestSaturatedAcceptWaits(t *testing.T) {
 		free func(t *testing.T, busy net.Conn)
 		want time.Duration
 	}{
-		{"until a connection is closed", func(t *testing.T, busy net.Conn) {
+		{"until a connection is closed", func(_ *testing.T, busy net.Conn) {
 			time.Sleep(time.Second)
 			busy.Close()
 		}, time.Minute}, // the answer in progress comes to its end

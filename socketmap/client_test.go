@@ -60,9 +60,14 @@ func TestDialFails(t *testing.T) {
 func answerWith(t *testing.T, answer string) (socketmap.Reply, error) {
 	near, far := net.Pipe()
 	go func() {
-		netstring.NewReader(far, socketmap.MaxRequest).ReadFrame()
-		io.WriteString(far, answer)
-		far.Close()
+		defer far.Close()
+		if _, err := netstring.NewReader(far, socketmap.MaxRequest).ReadFrame(); err != nil {
+			t.Errorf("reading the request: %v", err)
+		}
+		// A client that has seen enough reads no further.
+		if _, err := io.WriteString(far, answer); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("writing the answer: %v", err)
+		}
 	}()
 	c := socketmap.NewClient(near)
 	defer c.Close()
@@ -142,7 +147,11 @@ func TestClientWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				defer far.Close()
-				go io.Copy(io.Discard, far)
+				go func() {
+					if _, err := io.Copy(io.Discard, far); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+						t.Errorf("reading the request: %v", err)
+					}
+				}()
 				ctx := t.Context()
 				if tt.timeout != 0 {
 					var cancel context.CancelFunc
@@ -163,17 +172,10 @@ func TestClientWaits(t *testing.T) {
 }
 
 func BenchmarkServer(b *testing.B) {
-	l, err := socketmap.Listen("127.0.0.1:0", 0)
-	if err != nil {
-		b.Fatal(err)
-	}
 	h := socketmap.HandlerFunc(func(context.Context, socketmap.Request) socketmap.Reply {
 		return socketmap.Reply{Status: socketmap.NotFound}
 	})
-	srv := &socketmap.Server{Handler: h}
-	go srv.Serve(l)
-	defer srv.Close()
-	nc, err := net.Dial("tcp", l.Addr().String())
+	nc, err := net.Dial("tcp", serveTCP(b, &socketmap.Server{Handler: h}))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -79,7 +79,8 @@ func listenTCP(address string) (net.Listener, error) {
 	if port == "" {
 		return nil, errors.New("no port given")
 	}
-	return net.Listen("tcp", address)
+	var config net.ListenConfig
+	return config.Listen(context.Background(), "tcp", address)
 }
 
 // unixListener is a listener whose file is its own to remove.
@@ -157,7 +158,8 @@ func removeStale(path string) error {
 	if file.Mode().Type() != fs.ModeSocket {
 		return ErrNotSocket
 	}
-	nc, err := net.DialTimeout("unix", path, probeTimeout)
+	dialer := net.Dialer{Timeout: probeTimeout}
+	nc, err := dialer.DialContext(context.Background(), "unix", path)
 	switch {
 	case err == nil:
 		nc.Close()

@@ -77,6 +77,33 @@ func start(t *testing.T, srv *socketmap.Server) *pipeListener {
 	return l
 }
 
+// serveTCP serves on a real socket until the test ends, and returns its
+// address.
+func serveTCP(t testing.TB, srv *socketmap.Server) string {
+	t.Helper()
+	l, err := socketmap.Listen("127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		srv.Close()
+		if err := <-done; !errors.Is(err, socketmap.ErrServerClosed) {
+			t.Errorf("Serve returned %v, want ErrServerClosed", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// write writes bytes that are no whole frames.
+func write(t *testing.T, nc net.Conn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(nc, s); err != nil {
+		t.Errorf("writing: %v", err)
+	}
+}
+
 // send writes the frames in one segment.
 func send(t *testing.T, nc net.Conn, frames ...string) {
 	t.Helper()
@@ -165,7 +192,7 @@ func TestMalformedFrameEndsConnection(t *testing.T) {
 				core, logs := observer.New(zap.DebugLevel)
 				l := start(t, &socketmap.Server{Handler: echo, Log: zap.New(core)})
 				bad, good := l.dial(), l.dial()
-				go bad.Write([]byte("4:m k1," + tt.sent))
+				go write(t, bad, "4:m k1,"+tt.sent)
 				expect(t, bad, "OK m|k1") // what came before it is answered
 				expectEnd(t, bad)
 				if n := logs.FilterLevelExact(zapcore.DebugLevel).FilterField(zap.Stringer("peer", bad.LocalAddr())).Len(); n != 1 {
@@ -206,14 +233,7 @@ func TestByteByByte(t *testing.T) {
 // has written everything.
 func TestManyPipelined(t *testing.T) {
 	const n = 3000
-	srv := &socketmap.Server{Handler: echo}
-	l, err := socketmap.Listen("127.0.0.1:0", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go srv.Serve(l)
-	defer srv.Close()
-	nc, err := net.Dial("tcp", l.Addr().String())
+	nc, err := net.Dial("tcp", serveTCP(t, &socketmap.Server{Handler: echo}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,9 +345,9 @@ func TestHalfARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nc := start(t, &socketmap.Server{Handler: echo}).dial()
 		begin := time.Now()
-		nc.Write([]byte("5:m a"))
+		write(t, nc, "5:m a")
 		time.Sleep(4 * time.Minute)
-		nc.Write([]byte("b"))
+		write(t, nc, "b")
 		expectEnd(t, nc)
 		if got := time.Since(begin); got != 5*time.Minute {
 			t.Errorf("closed after %v, want 5 minutes", got)

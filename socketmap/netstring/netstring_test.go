@@ -83,7 +83,7 @@ func TestReadFrame(t *testing.T) {
 		for _, tt := range accepted {
 			t.Run(r.name+"/"+tt.name, func(t *testing.T) {
 				got, err := readAll(r.wrap(strings.NewReader(tt.in)))
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					t.Errorf("error is %v, want io.EOF", err)
 				}
 				if strings.Join(got, "|") != strings.Join(tt.want, "|") || len(got) != len(tt.want) {
@@ -114,7 +114,11 @@ func TestReadFrameRejects(t *testing.T) {
 // is waited for.
 func TestTooLongBeforePayload(t *testing.T) {
 	r, w := io.Pipe()
-	go w.Write([]byte("21")) // neither a colon nor a payload follow
+	go func() { // neither a colon nor a payload follow
+		if _, err := w.Write([]byte("21")); err != nil {
+			t.Errorf("writing: %v", err)
+		}
+	}()
 	_, err := netstring.NewReader(r, limit).ReadFrame()
 	if !errors.Is(err, netstring.ErrTooLong) {
 		t.Errorf("error is %v, want %v", err, netstring.ErrTooLong)
@@ -235,7 +239,7 @@ func FuzzReader(f *testing.F) {
 			}
 			again = netstring.Append(again, frame)
 		}
-		if !bytes.HasPrefix(in, again) || err == io.EOF && len(again) != len(in) {
+		if !bytes.HasPrefix(in, again) || errors.Is(err, io.EOF) && len(again) != len(in) {
 			t.Fatalf("%q was read as %q, %v", in, frames, err)
 		}
 	})

@@ -198,7 +198,7 @@ func BenchmarkParseKey(b *testing.B) {
 		b.Run(key, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				policymap.ParseKey(key, rules)
+				_, _ = policymap.ParseKey(key, rules)
 			}
 		})
 	}

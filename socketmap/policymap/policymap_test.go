@@ -2,8 +2,8 @@ package policymap_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -247,21 +247,34 @@ func TestRepliesDoNotAddUp(t *testing.T) {
 	}
 }
 
-// From the wire and back.
-func TestOverTheWire(t *testing.T) {
-	d := &decider{verdict: enforce(t, "example.com", "mx: mx.example.com\nmx: *.example.net\n")}
-	srv := &socketmap.Server{Handler: policymap.New(d, policymap.Options{})}
+// connect returns a client of a server with the handler.
+func connect(t testing.TB, h socketmap.Handler) *socketmap.Client {
+	t.Helper()
 	l, err := socketmap.Listen("127.0.0.1:0", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go srv.Serve(l)
-	defer srv.Close()
-	c, err := socketmap.Dial(t.Context(), l.Addr().String())
+	srv := &socketmap.Server{Handler: h}
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	c, err := socketmap.Dial(context.Background(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() {
+		c.Close()
+		srv.Close()
+		if err := <-done; !errors.Is(err, socketmap.ErrServerClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+	return c
+}
+
+// From the wire and back.
+func TestOverTheWire(t *testing.T) {
+	d := &decider{verdict: enforce(t, "example.com", "mx: mx.example.com\nmx: *.example.net\n")}
+	c := connect(t, policymap.New(d, policymap.Options{}))
 	const secure = "OK secure match=mx.example.com:.example.net servername=hostname"
 	for _, tt := range []struct{ mapName, key, want string }{
 		{"policy", "example.com", secure},
@@ -302,18 +315,7 @@ func BenchmarkHandler(b *testing.B) {
 // BenchmarkHit is a question about what is known, over a socket.
 func BenchmarkHit(b *testing.B) {
 	h := policymap.New(fixed{enforce(b, "example.com", "mx: mx1.example.com\nmx: *.example.net\n")}, policymap.Options{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv := &socketmap.Server{Handler: h}
-	go srv.Serve(l)
-	defer srv.Close()
-	c, err := socketmap.Dial(context.Background(), l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
+	c := connect(b, h)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := c.Lookup(context.Background(), "policy", "example.com"); err != nil {

@@ -53,66 +53,68 @@ type secure struct {
 	left     omission
 }
 
-// writer is what a policy is written to, piece by piece.
-type writer interface {
-	WriteString(s string) (int, error)
-}
-
-// counter is a writer that counts.
-type counter int
-
-func (c *counter) WriteString(s string) (int, error) {
-	*c += counter(len(s))
-	return len(s), nil
-}
-
 // size returns the size of the policy in bytes.
 func (s *secure) size() int {
-	var c counter
-	write(s, &c)
-	return int(c)
+	o := output{counting: true}
+	s.write(&o)
+	return o.size
 }
 
 // render returns the policy, which has the given size.
 func (s *secure) render(size int) string {
-	var b strings.Builder
-	b.Grow(size)
-	write(s, &b)
-	return b.String()
+	var o output
+	o.text.Grow(size)
+	s.write(&o)
+	return o.text.String()
+}
+
+// output is what a policy is written to; if it counts, only the size is kept.
+type output struct {
+	counting bool
+	size     int
+	text     strings.Builder
+}
+
+func (o *output) add(s string) {
+	if o.counting {
+		o.size += len(s)
+		return
+	}
+	o.text.WriteString(s)
 }
 
 // write writes the policy. Postfix takes attributes for reports only after the
 // type, and from 3.10.5 on matches MX hosts with the patterns as RFC 8461,
 // section 4.1, says; an older one matches certificates, in which a leading dot
 // stands for any labels.
-func write[W writer](s *secure, w W) {
-	w.WriteString(pieceMatch)
+func (s *secure) write(o *output) {
+	o.add(pieceMatch)
 	for i, p := range s.patterns {
 		if i > 0 {
-			w.WriteString(":")
+			o.add(":")
 		}
-		w.WriteString(matchName(p))
+		o.add(matchName(p))
 	}
-	w.WriteString(pieceServerName)
+	o.add(pieceServerName)
 	if s.left >= leftReport {
 		return
 	}
-	w.WriteString(pieceType)
+	o.add(pieceType)
 	if s.left < leftDomain && s.domain != "" {
-		w.WriteString(pieceDomain)
-		w.WriteString(s.domain)
+		o.add(pieceDomain)
+		o.add(s.domain)
 	}
 	for _, p := range s.patterns {
-		w.WriteString(piecePattern)
-		w.WriteString(p.String())
+		o.add(piecePattern)
+		o.add(p.String())
 	}
 	if s.left >= leftStrings {
 		return
 	}
 	for line := range policyStrings(s.text) {
-		w.WriteString(pieceString)
-		w.WriteString(line)
-		w.WriteString(pieceStringEnd)
+		o.add(pieceString)
+		o.add(line)
+		o.add(pieceStringEnd)
 	}
 }
 

@@ -79,7 +79,9 @@ func (p *parser) policyDomain(name, value string) error {
 }
 
 func (p *parser) policyFailure(name, value string) error {
-	p.other(name, value)
+	if err := p.other(name, value); err != nil {
+		return err
+	}
 	return p.needsType(name)
 }
 

@@ -126,18 +126,11 @@ func (p *parser) token(s string) (tok, rest string) {
 	return s, ""
 }
 
-// attribute reads "name=value" or "{ name = value }".
+// attribute applies an attribute.
 func (p *parser) attribute(tok string) error {
-	if p.release >= Postfix310 && tok[0] == '{' {
-		var err error
-		if tok, err = unbrace(tok); err != nil {
-			return err
-		}
-	}
-	name, value, found := strings.Cut(tok, "=")
-	name, value = strings.ToLower(strings.Trim(name, space)), strings.Trim(value, space)
-	if !found || name == "" || strings.ContainsAny(name, space) {
-		return fmt.Errorf("%w: no name and value in %q", ErrMalformed, tok)
+	name, value, err := p.nameValue(tok)
+	if err != nil {
+		return err
 	}
 	rule, known := rules[name]
 	if !known || rule.since > p.release {
@@ -151,6 +144,21 @@ func (p *parser) attribute(tok string) error {
 	}
 	p.seen[name] = true
 	return rule.apply(p, name, value)
+}
+
+// nameValue reads "name=value" or "{ name = value }".
+func (p *parser) nameValue(tok string) (name, value string, err error) {
+	if p.release >= Postfix310 && tok[0] == '{' {
+		if tok, err = unbrace(tok); err != nil {
+			return "", "", err
+		}
+	}
+	name, value, found := strings.Cut(tok, "=")
+	name, value = strings.ToLower(strings.Trim(name, space)), strings.Trim(value, space)
+	if !found || name == "" || strings.ContainsAny(name, space) {
+		return "", "", fmt.Errorf("%w: no name and value in %q", ErrMalformed, tok)
+	}
+	return name, value, nil
 }
 
 // unbrace strips the braces of a group, and folds the white space in it.
