@@ -1,50 +1,65 @@
 package config
 
-// check finds values that do not go together. A fault is reported where the
+import "fmt"
+
+// checker finds values that do not go together. A fault is reported where the
 // file has one of them.
-func check(c *Config, seen map[string]position, r *report) {
-	at := func(names ...string) position {
-		for _, name := range names {
-			if p, ok := seen[name]; ok {
-				return p
-			}
-		}
-		return position{1, 1}
-	}
-	if c.Cache.Refresh < c.Cache.Recheck {
-		r.add(at("cache.refresh", "cache.recheck"), "", "refresh ("+formatDuration(c.Cache.Refresh)+") is less than recheck ("+
-			formatDuration(c.Cache.Recheck)+"): a policy would be fetched more often than its id is looked at", "")
-	}
-	if c.Cache.Idle < c.Cache.Refresh {
-		r.add(at("cache.idle", "cache.refresh"), "", "idle ("+formatDuration(c.Cache.Idle)+") is less than refresh ("+
-			formatDuration(c.Cache.Refresh)+"): a domain would count as unused before its first refresh", "")
-	}
-	if c.Admin.HTTP != (Address{}) {
-		for _, a := range c.Listen {
-			if a.Network == "tcp" && a.Host == c.Admin.HTTP.Host && a.Port == c.Admin.HTTP.Port {
-				r.add(at("admin.http"), c.Admin.HTTP.Written, "this address is in listen too", "")
-			}
-		}
-	}
-	if c.Admin.Socket != "" {
-		for _, a := range c.Listen {
-			if a.Path == c.Admin.Socket {
-				r.add(at("admin.socket"), c.Admin.Socket, "this path is in listen too", "")
-			}
-		}
-	}
-	checkShared(&c.Cache.Shared, at, r)
+type checker struct {
+	seen   map[string]position
+	report *report
 }
 
-func checkShared(s *Shared, at func(...string) position, r *report) {
+func check(c *Config, seen map[string]position, r *report) {
+	k := checker{seen, r}
+	k.times(&c.Cache)
+	k.listeners(c)
+	k.shared(&c.Cache.Shared)
+}
+
+// at returns where the first of the keys stands that the file has.
+func (k checker) at(names ...string) position {
+	for _, name := range names {
+		if p, ok := k.seen[name]; ok {
+			return p
+		}
+	}
+	return position{1, 1}
+}
+
+func (k checker) times(c *Cache) {
+	if c.Refresh < c.Recheck {
+		k.report.add(k.at("cache.refresh", "cache.recheck"), "",
+			fmt.Sprintf("refresh (%s) is less than recheck (%s): a policy would be fetched more often than its id is looked at",
+				formatDuration(c.Refresh), formatDuration(c.Recheck)), "")
+	}
+	if c.Idle < c.Refresh {
+		k.report.add(k.at("cache.idle", "cache.refresh"), "",
+			fmt.Sprintf("idle (%s) is less than refresh (%s): a domain would count as unused before its first refresh",
+				formatDuration(c.Idle), formatDuration(c.Refresh)), "")
+	}
+}
+
+// listeners finds addresses that are to be used twice.
+func (k checker) listeners(c *Config) {
+	for _, a := range c.Listen {
+		if a.Network == "unix" && a.Path == c.Admin.Socket {
+			k.report.add(k.at("admin.socket"), a.Path, "this path is in listen too", "")
+		}
+		if h := c.Admin.HTTP; a.Network == "tcp" && a.Host == h.Host && a.Port == h.Port {
+			k.report.add(k.at("admin.http"), h.Written, "this address is in listen too", "")
+		}
+	}
+}
+
+func (k checker) shared(s *Shared) {
 	const section = "cache.shared."
 	if s.CertFile != "" && s.KeyFile == "" {
-		r.add(at(section+"cert_file"), "", "cert_file is of no use without key_file", "")
+		k.report.add(k.at(section+"cert_file"), "", "cert_file is of no use without key_file", "")
 	}
 	if s.KeyFile != "" && s.CertFile == "" {
-		r.add(at(section+"key_file"), "", "key_file is of no use without cert_file", "")
+		k.report.add(k.at(section+"key_file"), "", "key_file is of no use without cert_file", "")
 	}
 	if s.URL != nil && s.URL.Scheme == "redis" && (s.CAFile != "" || s.CertFile != "") {
-		r.add(at(section+"url"), s.URL.String(), "redis:// does not encrypt, so certificates are of no use", "rediss://"+s.URL.Host)
+		k.report.add(k.at(section+"url"), s.URL.String(), "redis:// does not encrypt, so certificates are of no use", "rediss://"+s.URL.Host)
 	}
 }

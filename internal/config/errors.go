@@ -107,29 +107,36 @@ func shorten(s string) string {
 // hidden stands in a quotation for what may be a password.
 const hidden = "***"
 
-// withoutPassword hides what may be a password in a piece of the file: what
-// stands before the @ of a URL, a port that is no number, and the value of any
-// key with password in its name.
+// withoutPassword hides what may be a password in a piece of the file: the
+// value of any key with password in its name, and in a URL what stands before
+// the @, or where the @ may have been forgotten.
 func withoutPassword(s string) string {
 	if i := strings.Index(s, "password"); i >= 0 {
 		if key, _, ok := strings.Cut(s[i:], ":"); ok {
 			return s[:i] + key + ": " + hidden
 		}
 	}
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
+	scheme, rest, isURL := strings.Cut(s, "://")
+	if !isURL {
 		return s
 	}
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		return scheme + "://" + hidden + rest[at:]
 	}
 	authority, _, _ := strings.Cut(rest, "/")
-	for _, host := range strings.Split(authority, ",") {
-		if i := strings.LastIndexByte(host, ':'); i == 0 || i > 0 && !isDigits(host[i+1:]) && host[len(host)-1] != ']' {
-			return scheme + "://" + hidden
-		}
+	if slices.ContainsFunc(strings.Split(authority, ","), lacksHost) {
+		return scheme + "://" + hidden
 	}
 	return s
+}
+
+// lacksHost reports whether s, which should be host:port, may be user:password.
+func lacksHost(s string) bool {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || strings.HasSuffix(s, "]") {
+		return false
+	}
+	return i == 0 || !isDigits(s[i+1:])
 }
 
 func isDigits(s string) bool {

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,12 +79,8 @@ func parseURL(w word, schemes ...string) (*url.URL, error) {
 	if err != nil || u.Opaque != "" || u.String() != s {
 		return nil, bad("this is no URL of the form %s://host:port", schemes[0])
 	}
-	known := false
-	for _, scheme := range schemes {
-		known = known || u.Scheme == scheme
-	}
 	switch {
-	case !known:
+	case !slices.Contains(schemes, u.Scheme):
 		return nil, bad("this must begin with %s", strings.Join(schemes, "://, ")+"://")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, bad("nothing is understood after ? or #")

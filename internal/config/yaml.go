@@ -73,7 +73,7 @@ func checkLine(at position, line []byte, r *report) {
 		case c == utf8.RuneError && n == 1:
 			r.add(at, "", "the file is not in UTF-8", "")
 			return
-		case c == '\t' && indent && len(bytes.TrimLeft(line[i:], "\t ")) > 0 && bytes.TrimLeft(line[i:], "\t ")[0] != '#':
+		case c == '\t' && indent && saysSomething(line[i:]):
 			r.add(at, string(line), "there is a tab in the indentation; YAML indents with blanks only", "")
 			return
 		case isControl(c) && c != '\t':
@@ -83,6 +83,13 @@ func checkLine(at position, line []byte, r *report) {
 		indent = indent && (c == ' ' || c == '\t')
 		i += n
 	}
+}
+
+// saysSomething reports whether there is more on a line than blanks and a
+// comment.
+func saysSomething(line []byte) bool {
+	line = bytes.TrimLeft(line, "\t ")
+	return len(line) > 0 && line[0] != '#'
 }
 
 // isControl reports whether c has no place in a text of one line. Some of them
@@ -112,23 +119,31 @@ func checkTokens(tokens token.Tokens, r *report) {
 		if t.Type == token.CommentType {
 			continue
 		}
+		checkToken(prev, t, r)
 		count++
-		if why, ok := refused[t.Type]; ok {
-			r.add(positionOf(t), strings.TrimSpace(t.Value), why, "")
-		}
-		if t.Type == token.DocumentHeaderType && prev != nil {
-			r.add(positionOf(t), t.Value, "a second document begins here; there can be only one", "")
-		}
-		if prev != nil && prev.Type == token.DocumentEndType {
-			r.add(positionOf(t), t.Value, "the document has ended before", "")
-		}
 		flow += flowDepth(t)
 		dashes = dashDepth(prev, t, dashes)
-		if flow > maxNesting || dashes > maxNesting || count > maxTokens {
+		if max(flow, dashes) > maxNesting || count > maxTokens {
 			r.add(positionOf(t), "", "the file is nested too deeply or holds too many values", "")
 			return
 		}
 		prev = t
+	}
+}
+
+// checkToken refuses a token for its type, or for the one before it.
+func checkToken(prev, t *token.Token, r *report) {
+	if why, ok := refused[t.Type]; ok {
+		r.add(positionOf(t), strings.TrimSpace(t.Value), why, "")
+	}
+	if prev == nil {
+		return
+	}
+	if t.Type == token.DocumentHeaderType {
+		r.add(positionOf(t), t.Value, "a second document begins here; there can be only one", "")
+	}
+	if prev.Type == token.DocumentEndType {
+		r.add(positionOf(t), t.Value, "the document has ended before", "")
 	}
 }
 
