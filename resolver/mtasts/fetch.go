@@ -91,7 +91,7 @@ func (t *transfer) run(ctx context.Context) (string, *fetchError) {
 
 	watched := &eofConn{Conn: conn}
 	t.doing = "TLS handshake with " + t.host
-	secure, err := t.handshake(watched)
+	secure, err := t.handshake(ctx, watched)
 	if err != nil {
 		return "", err
 	}

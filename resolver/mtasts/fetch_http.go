@@ -30,7 +30,7 @@ func (t *transfer) get(rw io.ReadWriter, tcp *eofConn) (string, *fetchError) {
 		return "", failure(resultConnect, "sending the request to "+t.host, err)
 	}
 	limited := &headReader{r: rw, left: maxHeader}
-	resp, err := readHead(bufio.NewReader(limited), limited, req)
+	resp, err := readHead(bufio.NewReader(limited), limited, req) //nolint:bodyclose // See readBody.
 	if err != nil {
 		return "", err
 	}
@@ -62,6 +62,9 @@ func readHead(br *bufio.Reader, limited *headReader, req *http.Request) (*http.R
 		resp, err := http.ReadResponse(br, req)
 		if err != nil {
 			return nil, headError(limited, err)
+		}
+		if resp.ProtoMajor != 1 {
+			return nil, &fetchError{result: resultStatus, reason: oneLine("an answer in " + resp.Proto + ", want HTTP/1.1")}
 		}
 		// RFC 9110, section 15.2: any number of interim answers may precede
 		// the final one; 101 is a final one, and never asked for.

@@ -68,7 +68,7 @@ func (t *transfer) tunnel(conn net.Conn) *fetchError {
 	}
 	limited := &headReader{r: conn, left: maxHeader}
 	br := bufio.NewReader(limited)
-	resp, failed := readHead(br, limited, req)
+	resp, failed := readHead(br, limited, req) //nolint:bodyclose // The body is the tunnel.
 	switch {
 	case failed != nil:
 		return failure(resultConnect, doing, errors.New(failed.reason))

@@ -53,7 +53,7 @@ func TestProxy(t *testing.T) {
 	ca := newAuthority(t, "Test Root")
 	host := overTLS(ca.leaf(t, nil, "mta-sts.example.com"), func(c net.Conn) {
 		readRequest(c)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+goodPolicy)
+		say(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+goodPolicy)
 		c.Close()
 	})
 	tests := []struct {
@@ -110,7 +110,7 @@ func (p *proxy) check(t *testing.T, u *url.URL) {
 		t.Fatalf("dialled %q, %d requests", p.dialled, len(p.requests))
 	}
 	req := p.requests[0]
-	if req.Method != "CONNECT" || req.RequestURI != "mta-sts.example.com:443" || req.Host != "mta-sts.example.com:443" {
+	if req.Method != http.MethodConnect || req.RequestURI != "mta-sts.example.com:443" || req.Host != "mta-sts.example.com:443" {
 		t.Errorf("got %s %s of %s", req.Method, req.RequestURI, req.Host)
 	}
 	want := ""

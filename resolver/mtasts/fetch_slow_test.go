@@ -69,13 +69,13 @@ func readRequest(conn net.Conn) {
 }
 
 // hang waits until the client hangs up.
-func hang(conn net.Conn) { io.Copy(io.Discard, conn) }
+func hang(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 // drip sends s, then one byte of what every second.
 func drip(s, what string) func(net.Conn) {
 	return func(conn net.Conn) {
 		readRequest(conn)
-		io.WriteString(conn, s)
+		say(conn, s)
 		for {
 			time.Sleep(time.Second)
 			if _, err := io.WriteString(conn, what); err != nil {
@@ -101,7 +101,7 @@ func TestSlowHostsEndAtTheDeadline(t *testing.T) {
 		{"interim answers drip", overTLS(cert, drip("", "H")), "time-out while waiting for the answer"},
 		{"body", overTLS(cert, func(c net.Conn) {
 			readRequest(c)
-			io.WriteString(c, head+"Content-Length: 1000\r\n\r\nversion: STSv1\n")
+			say(c, head+"Content-Length: 1000\r\n\r\nversion: STSv1\n")
 			hang(c)
 		}), "time-out while reading the policy of mta-sts.example.com"},
 		{"body drips", overTLS(cert, drip(head+"\r\n", "\n")), "time-out while reading the policy"},
@@ -172,7 +172,7 @@ func TestHostThatTakesItsTimeIsHeard(t *testing.T) {
 		serve := overTLS(cert, func(c net.Conn) {
 			readRequest(c)
 			time.Sleep(20 * time.Second)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+goodPolicy)
+			say(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+goodPolicy)
 			c.Close()
 		})
 		r, _ := newInMemory(t, ca, func(o *Options) { o.Dial = pipes(t, serve) })

@@ -1,6 +1,7 @@
 package mtasts
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,8 +14,8 @@ import (
 )
 
 // handshake makes conn a TLS connection to the host, with a certificate for
-// its name. It ends when conn is closed.
-func (t *transfer) handshake(conn net.Conn) (*tls.Conn, *fetchError) {
+// its name.
+func (t *transfer) handshake(ctx context.Context, conn net.Conn) (*tls.Conn, *fetchError) {
 	pool, err := t.roots.get(time.Now())
 	if err != nil {
 		return nil, failure(resultTLS, "no root certificates", err)
@@ -31,7 +32,7 @@ func (t *transfer) handshake(conn net.Conn) (*tls.Conn, *fetchError) {
 		// No two fetches have anything in common.
 		SessionTicketsDisabled: true,
 	})
-	if err := secure.Handshake(); err != nil {
+	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, &fetchError{result: resultTLS, reason: oneLine(tlsReason(t.host, err)), err: err}
 	}
 	return secure, nil

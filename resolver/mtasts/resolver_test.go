@@ -3,7 +3,6 @@ package mtasts
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"net"
 	"strings"
@@ -20,6 +19,7 @@ import (
 )
 
 func TestLook(t *testing.T) {
+	roots := newAuthority(t, "Test Root").file(t)
 	long := strings.Repeat("a", 60) + "."
 	tests := []struct {
 		name   string
@@ -54,7 +54,7 @@ func TestLook(t *testing.T) {
 				if tt.fault != 0 {
 					zones.Fault(dnstest.Any, dnstest.Any, tt.fault)
 				}
-				r, err := New(Options{DNS: zones})
+				r, err := New(Options{DNS: zones, CAFile: roots})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +66,7 @@ func TestLook(t *testing.T) {
 				if got.Record != tt.state || got.Wanted != tt.wanted || !strings.Contains(got.Detail, tt.detail) {
 					t.Errorf("got %v, wanted %q, detail %q", got.Record, got.Wanted, got.Detail)
 				}
-				if after := got.Recheck.Sub(time.Now()); after != tt.after {
+				if after := time.Until(got.Recheck); after != tt.after {
 					t.Errorf("next look after %v, want %v", after, tt.after)
 				}
 				if printable(got.Detail) != len(got.Detail) || tt.state != policy.RecordFound && got.Detail == "" {
@@ -153,7 +153,7 @@ func TestLifeOfAPolicy(t *testing.T) {
 		text := goodPolicy
 		serve := overTLS(cert, func(c net.Conn) {
 			readRequest(c)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+text)
+			say(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"+text)
 			c.Close()
 		})
 		count := &counter{seen: make(map[string]int)}
