@@ -148,6 +148,38 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 }
 
+// Other ways to write what is meant.
+func TestValuesInOtherForms(t *testing.T) {
+	tests := []struct {
+		text string
+		got  func(*config.Config) any
+		want any
+	}{
+		{"smart_hosts: False", func(c *config.Config) any { return c.SmartHosts }, false},
+		{"\"smart_hosts\": FALSE", func(c *config.Config) any { return c.SmartHosts }, false},
+		{"socket_mode: '0600'", func(c *config.Config) any { return c.SocketMode }, fs.FileMode(0o600)},
+		{"dns: {timeout: '1.5s'}", func(c *config.Config) any { return c.DNS.Timeout }, 1500 * time.Millisecond},
+		{"cache: {idle: 2d0.5h}", func(c *config.Config) any { return c.Cache.Idle }, 48*time.Hour + 30*time.Minute},
+		{"cache: {disk: 3TB}", func(c *config.Config) any { return c.Cache.Disk }, config.ByteSize(3e12)},
+		{"cache: {disk: 1048576B}", func(c *config.Config) any { return c.Cache.Disk.String() }, "1MiB"},
+		{"cache: {file: \"none\"}", func(c *config.Config) any { return c.Cache.File }, "none"},
+		{"cache: {shared: {url: \"rediss://[2001:db8::1]:6379/2\"}}", func(c *config.Config) any { return c.Cache.Shared.URL.Host }, "[2001:db8::1]:6379"},
+		{"cache: {shared: {url: redis+sentinel://a/m}}", func(c *config.Config) any { return c.Cache.Shared.URL.Path }, "/m"},
+		{"dns: {servers: [\"[::1]\"]}", func(c *config.Config) any { return c.DNS.Servers[0].String() }, "[::1]:53"},
+		{"dns: {servers: [\"::ffff:192.0.2.1\"]}", func(c *config.Config) any { return c.DNS.Servers[0].String() }, "192.0.2.1:53"},
+		{"listen: [\"unix:/a b/ü\"]", func(c *config.Config) any { return c.Listen[0].Path }, "/a b/ü"},
+		{"listen: # one\n  # two\n  - 127.0.0.1:1 # three", func(c *config.Config) any { return c.Listen[0].String() }, "127.0.0.1:1"},
+	}
+	for _, tt := range tests {
+		c, err := config.Parse("f", []byte(tt.text))
+		if err != nil {
+			t.Errorf("%s: %v", tt.text, err)
+		} else if got := tt.got(c); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.text, got, tt.want)
+		}
+	}
+}
+
 func TestAnEmptyListIsNone(t *testing.T) {
 	got, err := config.Parse("f", []byte("listen: []\ndns: {servers: []}\nsts: {allow_networks: []}\n"))
 	if err != nil {
