@@ -206,7 +206,7 @@ func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Cla
 		c.renewSTS(hop.Domain)
 	}
 	if e.sts.InForce(asked) {
-		c.noteUse(asked, hop.Domain, e.use)
+		c.noteUse(asked, hop.Domain, &e.sts, e.use)
 	}
 	var dane policy.DANE
 	if policy.NeedsDANE(asked, &e.sts, class) {

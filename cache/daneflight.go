@@ -63,18 +63,25 @@ func (c *Cache) launchDANE(hop policy.NextHop, now time.Time) *daneFlight {
 }
 
 func (c *Cache) flyDANE(f *daneFlight) {
-	var next policy.DANE
-	if c.lookups.acquire(c.ctx, f.started.Add(c.answerWithin)) {
-		next = c.resolver.DANE(c.ctx, f.hop, f.prev)
-		c.lookups.release()
+	defer c.landDANE(f)
+	defer c.survive(f.hop.Domain)
+	if !c.lookups.acquire(c.ctx, f.started.Add(c.answerWithin)) {
+		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lookups.release()
+	next := c.resolver.DANE(c.ctx, f.hop, f.prev)
 	// RFC 7672, section 2.1.2: a lookup that was cut short says nothing.
 	if c.ctx.Err() == nil {
+		c.mu.Lock()
 		f.dane = next
 		c.keepDANE(f.hop, next)
+		c.mu.Unlock()
 	}
+}
+
+func (c *Cache) landDANE(f *daneFlight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	f.done = true
 	close(f.landed)
 	delete(c.lookingUp, f.hop)

@@ -93,16 +93,21 @@ func (c *Cache) launch(domain policy.Domain, g goal, now time.Time) *flight {
 }
 
 func (c *Cache) fly(f *flight) {
+	defer c.landSTS(f)
+	defer c.survive(f.domain)
 	switch f.goal {
 	case goalRefresh:
+		defer c.refreshes.release()
 		c.refresh(f)
-		c.refreshes.release()
 	case goalWrite:
+		defer c.writes.release()
 		c.bringUpToDate(f)
-		c.writes.release()
 	default:
 		c.discover(f)
 	}
+}
+
+func (c *Cache) landSTS(f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.landed = true
@@ -119,45 +124,61 @@ func (c *Cache) land() {
 	}
 }
 
+// survive keeps what one domain publishes from ending the daemon for all,
+// should it ever make the code below panic. The flight has learned nothing.
+func (c *Cache) survive(domain policy.Domain) {
+	if r := recover(); r != nil {
+		c.log.Error("a lookup ended in a panic, which is a bug; the domain counts as one that could not be looked up",
+			zap.Stringer("domain", domain), zap.Any("panic", r), zap.StackSkip("stack", 1))
+	}
+}
+
 // discover finds the fact of a domain out: store, TXT record, policy. If there
 // is no place to do so in time, nothing is learned, and nothing remembered.
 func (c *Cache) discover(f *flight) {
-	until := f.started.Add(c.answerWithin)
-	if !c.lookups.acquire(c.ctx, until) {
-		return
-	}
-	next := c.look(f)
-	c.lookups.release()
-	if c.ctx.Err() != nil {
-		return
-	}
-	if next.Wanted == "" {
+	next, ok := c.look(f)
+	switch {
+	case !ok:
+	case next.Wanted == "":
 		c.learn(f, &next)
 		c.tellFailedLook(f.domain, &next)
-		return
+	default:
+		c.show(f, &next)
+		c.fetch(f, &next)
 	}
-	c.show(f, &next)
-	if !c.fetches.acquire(c.ctx, until) {
-		return
-	}
-	fetched := c.resolver.Fetch(c.ctx, f.domain, next)
-	c.fetches.release()
-	c.commit(f, &next, &fetched)
 }
 
-// look takes what is known and looks at the TXT record.
-func (c *Cache) look(f *flight) policy.STS {
+// look takes what is known and looks at the TXT record. It reports whether
+// that was done.
+func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
+	if !c.lookups.acquire(c.ctx, f.started.Add(c.answerWithin)) {
+		return policy.STS{}, false
+	}
+	defer c.lookups.release()
 	prev := c.recall(f)
 	if c.ctx.Err() != nil {
-		return prev
+		return policy.STS{}, false
 	}
 	if now := time.Now(); f.stored && prev.InForce(now) {
 		c.learn(f, &prev)
-		c.noteUse(now, f.domain, f.use)
+		c.noteUse(now, f.domain, &prev, f.use)
 	} else {
 		c.show(f, &prev)
 	}
-	return c.resolver.Look(c.ctx, f.domain, prev)
+	next = c.resolver.Look(c.ctx, f.domain, prev)
+	return next, c.ctx.Err() == nil
+}
+
+// fetch fetches the policy that a look wanted.
+func (c *Cache) fetch(f *flight, prev *policy.STS) {
+	if !c.fetches.acquire(c.ctx, f.started.Add(c.answerWithin)) {
+		return
+	}
+	next := func() policy.STS {
+		defer c.fetches.release()
+		return c.resolver.Fetch(c.ctx, f.domain, *prev)
+	}()
+	c.commit(f, prev, &next)
 }
 
 // commit makes what a fetch brought durable, then known. A flight that was cut

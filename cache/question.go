@@ -78,25 +78,29 @@ func (c *Cache) consider(q *question, now time.Time) (w waiting, answered bool) 
 // considerSTS brings q.sts up to date and reports whether it is all that there
 // is to wait for. c.mu is held.
 func (c *Cache) considerSTS(q *question, now time.Time) bool {
-	if f := q.flight; f != nil && f.landed && f.goal != goalAsk && !f.sts.InForce(q.asked) {
-		// It was no flight that looks: another one has to be made.
+	if q.flight == nil || q.flight.brokeOff(q.asked) {
 		q.flight = nil
-	}
-	if q.flight == nil {
 		if e := c.memory.peek(q.hop.Domain); e != nil && e.settled(q.asked) {
 			q.sts = e.sts
 			return true
 		}
 		q.flight = c.joinSTS(q, now)
 	}
-	q.sts = q.flight.sts
-	if q.sts.InForce(q.asked) {
-		if q.outcome == OutcomeResolved && q.flight.stored {
-			q.outcome = OutcomeStore
-		}
-		return true
+	f := q.flight
+	q.sts = f.sts
+	if !q.sts.InForce(q.asked) {
+		return q.late || f.landed || !now.Before(f.deadline)
 	}
-	return q.late || q.flight.landed || !now.Before(q.flight.deadline)
+	if f.stored && q.outcome == OutcomeResolved {
+		q.outcome = OutcomeStore
+	}
+	return true
+}
+
+// brokeOff reports whether the flight ended without an answer for who waited
+// for it: it was none that looks at the TXT record. c.mu is held.
+func (f *flight) brokeOff(asked time.Time) bool {
+	return f.landed && f.goal != goalAsk && !f.sts.InForce(asked)
 }
 
 // considerDANE brings q.dane up to date and reports whether there is nothing

@@ -59,12 +59,26 @@ func (c *Cache) startRefreshes(ctx context.Context) {
 		}
 		return
 	}
+	due = append(c.dueUnwritten(now), due...)
 	for _, domain := range due {
 		if c.refreshes.free() == 0 || c.start(domain, goalRefresh, c.refreshes) && !pause(ctx, pace) {
 			break
 		}
 	}
 	c.countOverdue(due)
+}
+
+// dueUnwritten returns what is due of what the store would not take.
+func (c *Cache) dueUnwritten(now time.Time) []policy.Domain {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var due []policy.Domain
+	for domain, u := range c.unwritten {
+		if u.fact != nil && !u.fact.Refresh.IsZero() && !u.fact.Refresh.After(now) {
+			due = append(due, domain)
+		}
+	}
+	return due
 }
 
 // countOverdue counts the domains that are due and still wait.
@@ -167,8 +181,12 @@ func (c *Cache) refresh(f *flight) {
 
 // isDue reports whether a policy that the store shows as due is to be fetched.
 func (c *Cache) isDue(now time.Time, sts *policy.STS, u *use) bool {
-	used := time.Unix(u.last.Load(), 0)
-	return sts.InForce(now) && !sts.Refresh.IsZero() && !sts.Refresh.After(now) && now.Sub(used) <= c.idle
+	return sts.InForce(now) && !sts.Refresh.IsZero() && !sts.Refresh.After(now) && c.inUse(now, u)
+}
+
+// inUse reports whether a domain was asked for within the last Options.Idle.
+func (c *Cache) inUse(now time.Time, u *use) bool {
+	return since(now.Unix(), &u.last) <= c.idle
 }
 
 // unsetDue tells the store that a record is not due.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -266,3 +267,58 @@ func TestRecordKeepsTheFact(t *testing.T) {
 		}
 	})
 }
+
+func TestPolicyThatIsNotStoredIsRefreshedToo(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		w.saveErr = errors.New("full")
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(5*time.Hour + time.Minute)
+		r.counts.want(t, "refresh ok", 5)
+		r.want("example.com", policy.Secure, 0)
+	})
+}
+
+func TestDomainPutToSleepByAWrongClockIsWoken(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		rec := stored(t, "example.com", enforce, time.Now().Add(-time.Minute))
+		rec.Refresh = time.Time{}
+		w.keep(t, rec)
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(3 * time.Second)
+		r.counts.want(t, "refresh ok", 1)
+		if w.record(t, "example.com").Refresh.IsZero() {
+			t.Error("not due for refresh")
+		}
+	})
+}
+
+func TestPanicBelowEndsOneLookupAndNotTheDaemon(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keep(t, stored(t, "example.com", enforce, time.Now()))
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.resolver = panicking{}
+		for range 3 {
+			r.wantAs("example.com", policy.ClassSTS, policy.Temp, 0)
+			r.want("example.com", policy.Secure, 0)
+			r.want("example.net", policy.NotFound, 0)
+		}
+		synctest.Wait()
+		if len(r.lookups)+len(r.fetches)+len(r.flights)+len(r.lookingUp) != 0 {
+			t.Error("a place in a pool was lost")
+		}
+	})
+}
+
+// panicking is a resolver with a bug.
+type panicking struct{}
+
+func (panicking) Look(context.Context, policy.Domain, policy.STS) policy.STS    { panic("look") }
+func (panicking) Fetch(context.Context, policy.Domain, policy.STS) policy.STS   { panic("fetch") }
+func (panicking) DANE(context.Context, policy.NextHop, policy.DANE) policy.DANE { panic("dane") }

@@ -26,9 +26,9 @@ type world struct {
 	// lookTakes, fetchTakes and daneTakes are how long the network needs.
 	lookTakes, fetchTakes, daneTakes time.Duration
 
-	looks, fetches, danes  map[string]int
-	looking, fetching, top int
-	fetchedAt              []time.Time
+	looks, fetches, danes map[string]int
+	fetching, top         int
+	fetchedAt             []time.Time
 
 	records map[policy.Domain][]byte
 	due     map[policy.Domain]time.Time

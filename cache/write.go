@@ -123,14 +123,16 @@ func atLeast(t *atomic.Int64, s int64) {
 	}
 }
 
-// noteUse remembers that a domain with a policy in force was asked for at now,
-// and once in a useInterval has that written.
-func (c *Cache) noteUse(now time.Time, domain policy.Domain, u *use) {
+// noteUse remembers that a domain with a policy in force was asked for at now.
+// Once in a useInterval it has that written, and at once if the domain has to
+// be woken.
+func (c *Cache) noteUse(now time.Time, domain policy.Domain, sts *policy.STS, u *use) {
 	s := now.Unix()
 	if since(s, &u.last) >= c.useStep {
 		u.last.Store(s)
 	}
-	if since(s, &u.saved) > min(useInterval, c.idle) && since(s, &u.marked) > retryWrites {
+	stale := since(s, &u.saved) > min(useInterval, c.idle) || c.asleep(sts)
+	if stale && since(s, &u.marked) > retryWrites {
 		u.marked.Store(s)
 		c.mark(domain, unwritten{use: u})
 	}
@@ -174,9 +176,11 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 		return false
 	}
 	c.storeFailed(opSave, "a policy could not be stored; it is applied, and stored later", f.domain, err)
-	fact := *sts
-	fact.Wanted = ""
-	c.mark(f.domain, unwritten{fact: &fact, use: f.use})
+	if sts.Policy != nil {
+		fact := *sts
+		fact.Wanted = ""
+		c.mark(f.domain, unwritten{fact: &fact, use: f.use})
+	}
 	c.mu.Lock()
 	c.writeAfter = time.Now().Add(retryWrites)
 	c.mu.Unlock()
@@ -197,7 +201,7 @@ func (c *Cache) bringUpToDate(f *flight) {
 		c.mu.Unlock()
 		return
 	}
-	if c.wakes(now, &sts, f.use) {
+	if sts.InForce(now) && c.asleep(&sts) && c.inUse(now, f.use) {
 		sts.Refresh = now
 	}
 	c.write(f, &sts)
@@ -206,12 +210,12 @@ func (c *Cache) bringUpToDate(f *flight) {
 	}
 }
 
-// wakes reports whether the policy is to be refreshed again after its domain
-// had been idle. That of a domain in use may be without a time for its refresh
-// too: one that lives too short, or is about to end.
-func (c *Cache) wakes(now time.Time, sts *policy.STS, u *use) bool {
-	idle := time.Duration(u.last.Load()-u.saved.Load()) * time.Second
-	return sts.Refresh.IsZero() && sts.InForce(now) && sts.Policy.MaxAge > c.shortLife && idle > c.idle
+// asleep reports whether a policy is not refreshed because its domain was
+// idle, or because a clock that was wrong made it look so. There are others
+// without a time for their refresh: those that live too short, and those whose
+// refresh failed and that are about to end.
+func (c *Cache) asleep(sts *policy.STS) bool {
+	return sts.Refresh.IsZero() && sts.Failure.At.IsZero() && sts.Policy.MaxAge > c.shortLife
 }
 
 // storeFailed counts an error of the store, and logs it now and then.
