@@ -73,6 +73,9 @@ func (f addressFilter) refuse(addr netip.Addr) string {
 	return refuseSpecial(addr)
 }
 
+// allows reports whether addr may be connected to.
+func (f addressFilter) allows(addr netip.Addr) bool { return f.refuse(addr) == "" }
+
 func refuseSpecial(addr netip.Addr) string {
 	switch {
 	case !addr.IsValid():

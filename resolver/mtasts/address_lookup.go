@@ -4,14 +4,22 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-// maxAddresses is how many addresses of a host are tried.
-const maxAddresses = 8
+const (
+	// maxAddresses is how many addresses of a host are tried.
+	maxAddresses = 8
+	// resolutionDelay is how long to wait for the addresses of one family
+	// when those of the other are there (RFC 8305, section 3): some servers
+	// never answer for IPv6.
+	resolutionDelay = 250 * time.Millisecond
+)
 
 // addresses looks up where host is, IPv6 and IPv4 side by side, and returns
 // the allowed addresses in the order in which to try them, IPv6 and IPv4 by
@@ -22,8 +30,17 @@ func (f *fetcher) addresses(ctx context.Context, host string) ([]netip.Addr, *fe
 		six, four  []netip.Addr
 		err6, err4 error
 	)
-	wg.Go(func() { six, err6 = f.lookup(ctx, host, dns.TypeAAAA) })
-	wg.Go(func() { four, err4 = f.lookup(ctx, host, dns.TypeA) })
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	lookup := func(qtype uint16) ([]netip.Addr, error) {
+		found, err := f.lookup(ctx, host, qtype)
+		if slices.ContainsFunc(found, f.filter.allows) {
+			time.AfterFunc(resolutionDelay, enough)
+		}
+		return found, err
+	}
+	wg.Go(func() { six, err6 = lookup(dns.TypeAAAA) })
+	wg.Go(func() { four, err4 = lookup(dns.TypeA) })
 	wg.Wait()
 	if len(six)+len(four) == 0 {
 		return nil, noAddress(host, err6, err4)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -133,6 +135,39 @@ func TestAddressesOfAHost(t *testing.T) {
 				t.Fatalf("got %v, want %s", failed, tt.result)
 			}
 			checkReason(t, failed.reason, tt.reason)
+		})
+	}
+}
+
+func TestSlowFamilyIsNotWaitedFor(t *testing.T) {
+	tests := []struct {
+		name  string
+		zone  string
+		slow  string
+		delay time.Duration
+		want  []netip.Addr
+		took  time.Duration
+	}{
+		{"no answer for AAAA", "h A 198.41.0.1", "AAAA", time.Minute, addrs("198.41.0.1"), resolutionDelay},
+		{"no answer for A", "h AAAA 2600::1", "A", time.Minute, addrs("2600::1"), resolutionDelay},
+		{"AAAA within the delay", "h A 198.41.0.1\nh AAAA 2600::1", "AAAA", 200 * time.Millisecond, addrs("2600::1", "198.41.0.1"), 200 * time.Millisecond},
+		{"all that is there is refused", "h A 10.0.0.1\nh AAAA 2600::1", "AAAA", time.Second, addrs("2600::1"), time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				zones := &dnstest.Resolver{Timeout: time.Minute}
+				zones.SetZone(tt.zone + "\n")
+				zones.Delay("h", tt.slow, tt.delay)
+				start := time.Now()
+				got, failed := (&fetcher{dns: zones}).addresses(t.Context(), "h")
+				if failed != nil || !slices.Equal(got, tt.want) {
+					t.Errorf("got %v and %v, want %v", got, failed, tt.want)
+				}
+				if took := time.Since(start); took != tt.took {
+					t.Errorf("it took %v, want %v", took, tt.took)
+				}
+			})
 		})
 	}
 }

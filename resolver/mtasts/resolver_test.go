@@ -214,6 +214,60 @@ func TestLifeOfAPolicy(t *testing.T) {
 	})
 }
 
+// TestNothingEndsAPolicyInForce tries every failure of the DNS with every
+// failure of the policy host (RFC 8461, section 3.3).
+func TestNothingEndsAPolicyInForce(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	cert, bad := ca.leaf(t, nil, "mta-sts.example.com"), selfSigned(t, "mta-sts.example.com")
+	reply := func(s string) func(net.Conn) {
+		return overTLS(cert, func(c net.Conn) {
+			readRequest(c)
+			say(c, s)
+			c.Close()
+		})
+	}
+	zone := func(text string) func(*dnstest.Resolver) {
+		return func(z *dnstest.Resolver) { z.SetZone(hostZone + text) }
+	}
+	records := map[string]func(*dnstest.Resolver){
+		"NXDOMAIN":    zone(""),
+		"SERVFAIL":    func(z *dnstest.Resolver) { z.Fault("_mta-sts.example.com", dnstest.Any, dnstest.ServFail) },
+		"two records": zone("_mta-sts.example.com. TXT \"v=STSv1; id=2\"\n_mta-sts.example.com. TXT \"v=STSv1; id=3\"\n"),
+		"garbage":     zone("_mta-sts.example.com. TXT \"v=STSv1; id=-\"\n"),
+		"another id":  zone("_mta-sts.example.com. TXT \"v=STSv1; id=2\"\n"),
+	}
+	hosts := map[string]func(net.Conn){
+		"gone":            func(net.Conn) {},
+		"404":             reply("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+		"bad certificate": overTLS(bad, hang),
+		"bad file":        reply("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n<html>"),
+	}
+	for record, breakDNS := range records {
+		for host, serve := range hosts {
+			t.Run(record+", "+host, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r, zones := newInMemory(t, ca, func(o *Options) { o.Dial = pipes(t, serve) })
+					breakDNS(zones)
+					prev := learned(7 * 24 * time.Hour)
+					prev.Fetched = time.Now()
+					time.Sleep(time.Hour)
+					s := r.Look(t.Context(), mustDomain(t, "example.com"), prev)
+					if fetch := record == "another id"; (s.Wanted != "") != fetch {
+						t.Errorf("wanted %q", s.Wanted)
+					}
+					s = r.Fetch(t.Context(), mustDomain(t, "example.com"), s)
+					if s.Failure.Kind == "" || s.Policy != prev.Policy || s.ID != "A" || !s.Fetched.Equal(prev.Fetched) || !s.Enforces(time.Now()) {
+						t.Errorf("got %+v", s)
+					}
+					if end := prev.Fetched.Add(7 * 24 * time.Hour); !s.Enforces(end.Add(-1)) || s.Enforces(end) {
+						t.Errorf("the policy does not end when it should")
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestUnescape(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"", ""}, {"plain", "plain"}, {`\\`, `\`}, {`\"`, `"`}, {`\;`, ";"}, {`a\009b`, "a\tb"}, {`\195\164`, "ä"},
