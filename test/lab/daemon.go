@@ -123,8 +123,12 @@ func (l *Lab) daemonConf(o DaemonOptions) string {
 	if o.Recheck == 0 {
 		o.Recheck = time.Minute
 	}
+	dns := ""
+	if o.DNS != "" {
+		dns = `"` + o.DNS + `"`
+	}
 	return strings.NewReplacer(
-		"{listen}", o.Listen, "{dns}", o.DNS, "{ca}", l.CAFile(),
+		"{listen}", o.Listen, "{dns}", dns, "{ca}", l.CAFile(),
 		"{within}", o.AnswerWithin.String(), "{recheck}", o.Recheck.String(),
 	).Replace(daemonYAML)
 }
@@ -135,7 +139,7 @@ sts:
   answer_within: {within}
   fetch_timeout: 5s
   ca_file: {ca}
-  allow_networks: [127.0.0.0/8]
+  allow_networks: [127.0.0.0/16]
 cache: {recheck: {recheck}}
 log: {level: debug, format: json}
 `

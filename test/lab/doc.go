@@ -21,6 +21,7 @@
 //	127.0.0.53:53       Knot, authoritative for every zone
 //	127.0.0.1:8461      the policy map: tlspolicyd, or a scripted one
 //	127.0.0.2:443       every policy host
+//	127.9.0.2:443       the same, where the daemon may not go
 //	127.0.0.3           an address where nobody listens
 //	127.1.0.0/16:25     mail hosts, an address each
 //

@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -20,12 +19,19 @@ import (
 const (
 	// PolicyAddress is where every policy host is.
 	PolicyAddress = "127.0.0.2"
+	// ForbiddenAddress is another at which they are, but to which the daemon
+	// may not connect.
+	ForbiddenAddress = "127.9.0.2"
 	// DeadAddress is one at which nobody listens.
 	DeadAddress = "127.0.0.3"
 )
 
 // policyPath is where a policy is (RFC 8461, section 3.3).
 const policyPath = "/.well-known/mta-sts.txt"
+
+// Elsewhere is a path at which a host answers with its policy, for whoever
+// follows a redirect.
+const Elsewhere = "/elsewhere"
 
 // Policy is what the policy host of a domain answers.
 type Policy struct {
@@ -86,26 +92,30 @@ func startPolicyHosts(t testing.TB, ca *CA) (*PolicyHosts, error) {
 		ca: ca, end: make(chan struct{}),
 		policies: make(map[string]Policy), fetches: make(map[string]int),
 	}
-	l, err := net.Listen("tcp", PolicyAddress+":443")
-	if err != nil {
-		return nil, err
-	}
 	server := &http.Server{
 		Handler:   h,
 		TLSConfig: &tls.Config{GetCertificate: h.certificate, MinVersion: tls.VersionTLS12},
 		// Handshakes that fail are part of the tests.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.ServeTLS(l, "", "") }()
+	var serving sync.WaitGroup
+	for _, address := range []string{PolicyAddress, ForbiddenAddress} {
+		l, err := net.Listen("tcp", address+":443")
+		if err != nil {
+			return nil, err
+		}
+		serving.Go(func() {
+			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("the policy hosts ended: %v", err)
+			}
+		})
+	}
 	t.Cleanup(func() {
 		close(h.end)
-		if err := server.Shutdown(context.Background()); err != nil {
+		if err := server.Close(); err != nil {
 			t.Errorf("stopping the policy hosts: %v", err)
 		}
-		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("the policy hosts ended: %v", err)
-		}
+		serving.Wait()
 	})
 	return h, nil
 }
@@ -126,7 +136,11 @@ func (h *PolicyHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p, ok := h.policies[r.Host]
 	h.fetches[r.Host]++
 	h.mu.Unlock()
-	if !ok || r.URL.Path != policyPath {
+	switch {
+	case ok && r.URL.Path == policyPath:
+	case ok && r.URL.Path == Elsewhere:
+		p = Policy{Text: p.Text}
+	default:
 		http.NotFound(w, r)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,8 @@ type Zones struct {
 type rrset struct{ name, qtype string }
 
 // Set puts records in the place of those of the same name and type. Records are
-// lines of a master file with an absolute name, a TTL, a type and the data:
+// lines of a master file with an absolute name, a TTL, a type and the data; a
+// CNAME takes the place of everything of its name:
 //
 //	example.test. 60 MX 10 mx.example.test.
 func (z *Zones) Set(t testing.TB, records string) {
@@ -104,6 +106,9 @@ func (z *Zones) change(sets map[rrset][]string) error {
 		if z.records[zone] == nil {
 			return fmt.Errorf("no zone for %q", key.name)
 		}
+		if key.qtype == "CNAME" {
+			z.removeName(zone, key.name)
+		}
 		z.records[zone][key] = lines
 		zones, domains = append(zones, zone), append(domains, domain)
 	}
@@ -121,6 +126,11 @@ func (z *Zones) change(sets map[rrset][]string) error {
 		}
 	}
 	return nil
+}
+
+// removeName makes room for a CNAME, beside which nothing may stand.
+func (z *Zones) removeName(zone, name string) {
+	maps.DeleteFunc(z.records[zone], func(key rrset, _ []string) bool { return key.name == name })
 }
 
 // place returns the zone of a name, and the domain below it.

@@ -1,0 +1,110 @@
+//go:build e2e
+
+// Package delivery_test shows what becomes of mail on a relay that asks
+// tlspolicyd: whom it reaches, how, and what an attacker gets to see.
+package delivery_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"tlspolicyd/test/lab"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// relay is a release of Postfix with the map that its manual recommends.
+type relay struct {
+	release lab.Release
+	options lab.PostfixOptions
+}
+
+func relays() []relay {
+	return []relay{
+		{lab.System(), lab.PostfixOptions{Release: lab.System(), Level: "may", Map: "policy"}},
+		{lab.Next(), lab.PostfixOptions{Release: lab.Next(), Level: "dane", Map: "policy-tlsrpt"}},
+	}
+}
+
+// row is one domain, what it publishes, and what its mail host does.
+type row struct {
+	name string
+	// policy is the file, with {mx} and {domain} in it; empty means that there
+	// is no MTA-STS record.
+	policy string
+	// answer is what else the policy host does.
+	answer lab.Policy
+	// records come on top of, or in the place of, those of the domain.
+	records string
+
+	host lab.HostKind
+	tlsa lab.TLSAKind
+	// signed puts the domain below example.
+	signed bool
+	// forged gives the mail host a name of its own, outside of the policy.
+	forged bool
+	// want is what both releases do; next is what the newer one does, if that
+	// is something else.
+	want, next lab.Outcome
+}
+
+// Policies of one host.
+const (
+	enforce = "version: STSv1\nmode: enforce\nmx: {mx}\nmax_age: 86400\n"
+	trial   = "version: STSv1\nmode: testing\nmx: {mx}\nmax_age: 86400\n"
+	none    = "version: STSv1\nmode: none\nmax_age: 86400\n"
+)
+
+// deliver sends a mail to the domain of each row through both relays.
+func deliver(t *testing.T, rows []row) {
+	l := lab.New(t)
+	l.StartDaemon(t, lab.DaemonOptions{})
+	for _, r := range relays() {
+		postfix := l.StartPostfix(t, r.options)
+		for n, row := range rows {
+			t.Run(r.release.String()+"/"+row.name, func(t *testing.T) {
+				t.Parallel()
+				deliverOne(t, l, postfix, row, fmt.Sprintf("d%d-%s", n, r.release), row.wanted(r.release))
+			})
+		}
+	}
+}
+
+func (r row) wanted(release lab.Release) lab.Outcome {
+	if release == lab.Next() && r.next != (lab.Outcome{}) {
+		return r.next
+	}
+	return r.want
+}
+
+func deliverOne(t *testing.T, l *lab.Lab, postfix *lab.Postfix, r row, label string, want lab.Outcome) {
+	t.Helper()
+	domain := label + ".test"
+	if r.signed {
+		domain = label + ".example"
+	}
+	d := lab.Domain{Name: domain, Host: r.host, TLSA: r.tlsa, Policy: r.answer}
+	named := "mx." + domain
+	if r.forged {
+		d.MX = "mx.other-" + domain
+	}
+	text := strings.NewReplacer("{mx}", named, "{domain}", domain)
+	if r.policy != "" {
+		d.ID, d.Policy.Text = "1", text.Replace(r.policy)
+	}
+	host := l.AddDomain(t, d)
+	if r.records != "" {
+		l.Zones.Set(t, text.Replace(r.records))
+	}
+	postfix.Check(t, postfix.Send(t, "user@"+domain), domain, host, want)
+	if lines := postfix.Log.About("invalid attribute", "TLS policy table"); len(lines) > 0 {
+		t.Errorf("Postfix does not understand a policy:\n%s", strings.Join(lines, "\n"))
+	}
+	for _, s := range host.Sessions() {
+		// RFC 8461, section 7.1: SNI is the name of the MX host.
+		if want == lab.Verified && s.SNI != named {
+			t.Errorf("SNI %q, want %q", s.SNI, named)
+		}
+	}
+}
