@@ -118,7 +118,7 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 			for _, open := range listeners {
 				err = errors.Join(err, open.Close())
 			}
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
+			return nil, err
 		}
 		if socketmap.Exposed(l) {
 			log.Warn("other machines can ask this daemon: socketmap has no authentication", zap.Stringer("address", l.Addr()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,19 +49,24 @@ func serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	var reloading sync.WaitGroup
+	reloading.Go(func() { reloadOnHangup(ctx, d) })
+	defer reloading.Wait()
 	defer stop()
+	return d.run(ctx, listeners)
+}
+
+// reloadOnHangup reloads at every SIGHUP until ctx ends.
+func reloadOnHangup(ctx context.Context, d *daemon) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	go func() {
-		for {
-			select {
-			case <-hangup:
-				d.reload()
-			case <-ctx.Done():
-				return
-			}
+	for {
+		select {
+		case <-hangup:
+			d.reload()
+		case <-ctx.Done():
+			return
 		}
-	}()
-	return d.run(ctx, listeners)
+	}
 }
