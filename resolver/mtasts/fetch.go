@@ -90,7 +90,7 @@ func (t *transfer) run(ctx context.Context) (string, *fetchError) {
 	defer stop()
 
 	watched := &eofConn{Conn: conn}
-	t.doing = "TLS handshake with " + t.host
+	t.doing = "in the TLS handshake with " + t.host
 	secure, err := t.handshake(ctx, watched)
 	if err != nil {
 		return "", err

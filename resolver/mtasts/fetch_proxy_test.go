@@ -71,7 +71,7 @@ func TestProxy(t *testing.T) {
 		{"says too much", "http://proxy.example:3128", &proxy{reply: "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n", pass: hang}, "connect", "it sent more than an answer"},
 		{"is no proxy", "http://proxy.example:3128", &proxy{reply: "220 mail\r\n", pass: hang}, "connect", "not an answer in HTTP"},
 		{"hangs", "http://proxy.example:3128", &proxy{pass: hang}, "timeout", "time-out while connecting through the proxy proxy.example:3128"},
-		{"hangs later", "http://proxy.example:3128", &proxy{reply: "HTTP/1.1 200 OK\r\n\r\n", pass: hang}, "timeout", "time-out while TLS handshake"},
+		{"hangs later", "http://proxy.example:3128", &proxy{reply: "HTTP/1.1 200 OK\r\n\r\n", pass: hang}, "timeout", "time-out while in the TLS handshake"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

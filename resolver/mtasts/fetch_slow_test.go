@@ -94,7 +94,7 @@ func TestSlowHostsEndAtTheDeadline(t *testing.T) {
 		serve  func(net.Conn)
 		reason string
 	}{
-		{"TLS handshake", hang, "time-out while TLS handshake with mta-sts.example.com"},
+		{"TLS handshake", hang, "time-out while in the TLS handshake with mta-sts.example.com"},
 		{"request", overTLS(cert, func(net.Conn) { time.Sleep(2 * time.Minute) }), "time-out while waiting for the answer of mta-sts.example.com"},
 		{"answer", overTLS(cert, hang), "time-out while waiting for the answer of mta-sts.example.com"},
 		{"headers drip", overTLS(cert, drip(head, "X")), "time-out while waiting for the answer"},

@@ -23,7 +23,7 @@ func TestNoTLS(t *testing.T) {
 	}{
 		{"refused", func(*testing.T) func(context.Context, string, string) (net.Conn, error) { return refused },
 			"connect", "connecting to 198.41.0.4:443: connection refused"},
-		{"closed at once", serving(func(net.Conn) {}),
+		{"closed after the first message", serving(func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)) }),
 			"tls", "mta-sts.example.com closed the connection in the TLS handshake"},
 		{"cleartext", serving(func(c net.Conn) {
 			p := make([]byte, 4096)
