@@ -22,6 +22,7 @@ var homes = map[string]string{
 	"github.com/prometheus":           "internal/metrics",
 	"github.com/coreos/go-systemd":    "cmd",
 	"github.com/spf13/cobra":          "cmd",
+	"github.com/spf13/pflag":          "cmd",
 	"github.com/goccy/go-yaml":        "internal/config",
 	"golang.org/x/net":                "resolver/policy",
 	"github.com/rogpeppe/go-internal": "cmd",
