@@ -81,19 +81,3 @@ func FuzzOneLine(f *testing.F) {
 		}
 	})
 }
-
-// FuzzUnescape undoes the escapes of any text.
-func FuzzUnescape(f *testing.F) {
-	for _, s := range []string{"", `v=STSv1; id=1`, `\195\164`, `\\`, `\"`, `\`, `\999`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := unescape(s)
-		if len(got) > len(s) || !strings.Contains(s, `\`) && got != s {
-			t.Errorf("got %q", got)
-		}
-		if again := unescape(strings.ReplaceAll(got, `\`, `\\`)); again != got {
-			t.Errorf("escaped again: got %q, want %q", again, got)
-		}
-	})
-}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -178,49 +177,10 @@ func texts(records []dns.RR) []string {
 	for _, rr := range records {
 		if txt, ok := rr.(*dns.TXT); ok {
 			// RFC 8461, section 3.1: strings are joined without spaces.
-			all = append(all, unescape(strings.Join(txt.Txt, "")))
+			all = append(all, dnsclient.Text(txt))
 		}
 	}
 	return all
-}
-
-// unescape undoes the escapes of zone files, in which package dns keeps text:
-// a backslash before three digits or before any other character
-// (RFC 1035, section 5.1).
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b = append(b, s[i])
-			continue
-		}
-		if c, ok := decimal(s[i+1:]); ok {
-			b = append(b, c)
-			i += 3
-			continue
-		}
-		i++
-		b = append(b, s[i])
-	}
-	return string(b)
-}
-
-// decimal reads three digits as a byte.
-func decimal(s string) (byte, bool) {
-	if len(s) < 3 {
-		return 0, false
-	}
-	n := 0
-	for i := range 3 {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int(s[i]-'0')
-	}
-	return byte(n), n < 256
 }
 
 // Fetch fetches the policy of domain, for prev.Wanted or, when that is empty,

@@ -268,18 +268,6 @@ func TestNothingEndsAPolicyInForce(t *testing.T) {
 	}
 }
 
-func TestUnescape(t *testing.T) {
-	tests := []struct{ in, want string }{
-		{"", ""}, {"plain", "plain"}, {`\\`, `\`}, {`\"`, `"`}, {`\;`, ";"}, {`a\009b`, "a\tb"}, {`\195\164`, "ä"},
-		{`\255\000`, "\xff\x00"}, {`\\195`, `\195`}, {`\\\195`, "\\\xc3"}, {`\256`, "256"}, {`\19`, "19"}, {`\`, `\`}, {`a\`, `a\`},
-	}
-	for _, tt := range tests {
-		if got := unescape(tt.in); got != tt.want {
-			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
-		}
-	}
-}
-
 func TestOneLine(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"", ""}, {"plain text", "plain text"}, {"two\nlines\r\n", `two\nlines\r\n`}, {"\x00\x1b[1m", `\x00\x1b[1m`},
