@@ -56,18 +56,41 @@ const (
 	none    = "version: STSv1\nmode: none\nmax_age: 86400\n"
 )
 
-// deliver sends a mail to the domain of each row through both relays.
-func deliver(t *testing.T, rows []row) {
+// TestDelivery sends a mail to the domain of each row through both relays.
+func TestDelivery(t *testing.T) {
+	groups := map[string][]row{"enforce": enforceRows(), "free": freeRows(), "hostile": hostileRows()}
 	l := lab.New(t)
 	l.StartDaemon(t, lab.DaemonOptions{})
 	for _, r := range relays() {
 		postfix := l.StartPostfix(t, r.options)
-		for n, row := range rows {
-			t.Run(r.release.String()+"/"+row.name, func(t *testing.T) {
-				t.Parallel()
-				deliverOne(t, l, postfix, row, fmt.Sprintf("d%d-%s", n, r.release), row.wanted(r.release))
-			})
+		for group, rows := range groups {
+			for n, row := range rows {
+				t.Run(fmt.Sprintf("%s/%s/%s", r.release, group, row.name), func(t *testing.T) {
+					t.Parallel()
+					label := fmt.Sprintf("%s%d-%s", group, n, r.release)
+					deliver(t, l, postfix, row, label, row.wanted(r.release))
+				})
+			}
 		}
+		t.Run(r.release.String()+"/second host", func(t *testing.T) {
+			t.Parallel()
+			deliverPast(t, l, postfix, "second-"+r.release.String()+".test")
+		})
+	}
+}
+
+// deliverPast: an attacker who stands in the place of the best MX host does not
+// get the mail; the next host does.
+func deliverPast(t *testing.T, l *lab.Lab, postfix *lab.Postfix, domain string) {
+	t.Helper()
+	text := strings.ReplaceAll(enforce, "{mx}", "*."+domain)
+	host := l.AddDomain(t, lab.Domain{Name: domain, ID: "1", Policy: lab.Policy{Text: text}})
+	attacker := l.StartMailHost(t, nil)
+	l.Zones.Set(t, "first."+domain+". 60 A "+attacker.Addr+"\n"+
+		domain+". 60 MX 5 first."+domain+".\n"+domain+". 60 MX 10 mx."+domain+".")
+	postfix.Check(t, postfix.Send(t, "user@"+domain), domain, host, lab.Verified)
+	if len(attacker.Sessions()) == 0 || attacker.MailInClear() {
+		t.Errorf("the attacker saw %d sessions, a mail among them: %v", len(attacker.Sessions()), attacker.MailInClear())
 	}
 }
 
@@ -78,7 +101,8 @@ func (r row) wanted(release lab.Release) lab.Outcome {
 	return r.want
 }
 
-func deliverOne(t *testing.T, l *lab.Lab, postfix *lab.Postfix, r row, label string, want lab.Outcome) {
+// deliver publishes what a row says, sends a mail and looks at its fate.
+func deliver(t *testing.T, l *lab.Lab, postfix *lab.Postfix, r row, label string, want lab.Outcome) {
 	t.Helper()
 	domain := label + ".test"
 	if r.signed {

@@ -5,15 +5,14 @@ package delivery_test
 import (
 	"fmt"
 	"strings"
-	"testing"
 
 	"tlspolicyd/test/lab"
 )
 
-// TestHostileText: whatever a domain publishes, Postfix understands the answer,
+// hostileRows: whatever a domain publishes, Postfix understands the answer,
 // and the answer says what an honest policy would have said. A text that is no
 // policy leaves the mail to Postfix's own level.
-func TestHostileText(t *testing.T) {
+func hostileRows() []row {
 	var rows []row
 	for name, line := range map[string]string{
 		"closing brace":       "x: } tafile=/etc/passwd {",
@@ -69,7 +68,7 @@ func TestHostileText(t *testing.T) {
 	} {
 		rows = append(rows, row{name: "no policy/" + name, policy: enforce + line + "\n", want: lab.Trusted})
 	}
-	deliver(t, rows)
+	return rows
 }
 
 // mxLines returns lines for n hosts with names of about size bytes.
