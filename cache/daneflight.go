@@ -37,8 +37,13 @@ func (c *Cache) joinDANE(q *question, now time.Time) *daneFlight {
 func (c *Cache) renewDANE(hop policy.NextHop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lookingUp[hop] == nil && c.mayRenew() {
-		c.launchDANE(hop, time.Now())
+	now := time.Now()
+	e := c.memory.peek(hop.Domain)
+	if e == nil || c.lookingUp[hop] != nil || !c.mayRenew() {
+		return
+	}
+	if fact := e.hop(hop); fact != nil && !now.Before(fact.renew) {
+		c.launchDANE(hop, now)
 	}
 }
 

@@ -59,12 +59,14 @@ func (c *Cache) joinSTS(q *question, now time.Time) *flight {
 }
 
 // renewSTS begins a look at a domain whose fact is still good. It does without
-// when there is a flight already, or a crowd of them.
+// when there is a flight already, or has just been one, or a crowd of them.
 func (c *Cache) renewSTS(domain policy.Domain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.flights[domain] == nil && c.mayRenew() {
-		c.launch(domain, goalAsk, time.Now())
+	now := time.Now()
+	e := c.memory.peek(domain)
+	if e != nil && !now.Before(e.renew) && c.flights[domain] == nil && c.mayRenew() {
+		c.launch(domain, goalAsk, now)
 	}
 }
 

@@ -64,6 +64,7 @@ func TestFailingRefreshBacksOffAndLowersNothing(t *testing.T) {
 		w.set(func() { w.fetchTakes = 2 * time.Second })
 		time.Sleep(time.Second)
 		r.want("example.com", policy.Secure, 2*time.Second) // no gap
+		synctest.Wait()
 		if n := r.Entries().Expiring; n != 0 {
 			t.Errorf("%d policies about to expire, want 0", n)
 		}
