@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"tlspolicyd/cache"
-	"tlspolicyd/cache/memstore"
 	"tlspolicyd/internal/config"
 	"tlspolicyd/resolver/dane"
 	"tlspolicyd/resolver/dnsclient"
@@ -30,6 +29,7 @@ const shutdownGrace = 15 * time.Second
 type daemon struct {
 	log    *zap.Logger
 	sts    *mtasts.Resolver
+	store  *store
 	cache  *cache.Cache
 	server *socketmap.Server
 }
@@ -51,7 +51,7 @@ func (f facts) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) p
 
 // newDaemon builds the daemon from the bottom up: DNS, what is found out
 // through it, the memory, the answers.
-func newDaemon(c *config.Config, log *zap.Logger) (*daemon, error) {
+func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon, error) {
 	resolver, err := newDNS(c, log)
 	if err != nil {
 		return nil, err
@@ -74,8 +74,12 @@ func newDaemon(c *config.Config, log *zap.Logger) (*daemon, error) {
 	if c.DANE.Enabled {
 		find.hosts = dane.New(resolver)
 	}
+	kept, err := openStore(ctx, &c.Cache, log.Named("store"))
+	if err != nil {
+		return nil, err
+	}
 	memory, err := cache.New(cache.Options{
-		Store:        memstore.New(memstore.Options{MaxBytes: int64(c.Cache.Disk)}),
+		Store:        kept,
 		Resolver:     find,
 		Parse:        mtasts.ParsePolicy,
 		Memory:       c.Cache.Memory,
@@ -85,14 +89,14 @@ func newDaemon(c *config.Config, log *zap.Logger) (*daemon, error) {
 		Log:          log.Named("cache"),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, errors.Join(fmt.Errorf("cache: %w", err), kept.close())
 	}
 	handler := policymap.New(memory, policymap.Options{
 		Keys: policymap.KeyRules{NoSmartHosts: !c.SmartHosts},
 		Log:  log.Named("policymap"),
 	})
 	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap")}
-	return &daemon{log: log, sts: sts, cache: memory, server: server}, nil
+	return &daemon{log: log, sts: sts, store: kept, cache: memory, server: server}, nil
 }
 
 func newDNS(c *config.Config, log *zap.Logger) (*dnsclient.Client, error) {
@@ -133,7 +137,7 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 
 // run serves until ctx ends or a listener fails, and then takes everything
 // down in the reverse order of its making: no new questions, those in progress
-// are answered, refresh ends, flights are awaited.
+// are answered, refresh ends, flights are awaited, the store is closed.
 func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	refreshing, stopRefresh := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRefresh()
@@ -152,6 +156,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 			d.log.Error("refreshing policies ended; policies still hold to their end", zap.Error(err))
 		}
 	})
+	background.Go(func() { d.store.run(refreshing, d.log) })
 
 	var err error
 	select {
@@ -166,7 +171,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	serving.Wait()
 	stopRefresh()
 	background.Wait()
-	return errors.Join(err, d.cache.Close(grace))
+	return errors.Join(err, d.cache.Close(grace), d.store.close())
 }
 
 // reload reads again what may change while the daemon runs.

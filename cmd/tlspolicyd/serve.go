@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -40,13 +41,13 @@ func serve(ctx context.Context, c *config.Config) error {
 	}
 	defer func() { _ = log.Sync() }() // standard error has nothing to sync
 	log.Info("starting", zap.String("version", programVersion()))
-	d, err := newDaemon(c, log)
+	d, err := newDaemon(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	listeners, err := listen(c, log)
 	if err != nil {
-		return err
+		return errors.Join(err, d.store.close())
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	var reloading sync.WaitGroup
