@@ -60,15 +60,18 @@ func distance(a, b string) int {
 		row = make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+difference(a[i], b[j]))
 			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
 				row[j+1] = min(row[j+1], before[j-1]+1)
 			}
 		}
 	}
 	return row[len(b)]
+}
+
+func difference(a, b byte) int {
+	if a == b {
+		return 0
+	}
+	return 1
 }

@@ -79,23 +79,29 @@ func parseURL(w word, schemes ...string) (*url.URL, error) {
 	if err != nil || u.Opaque != "" || u.String() != s {
 		return nil, bad("this is no URL of the form %s://host:port", schemes[0])
 	}
+	return u, checkParts(u, schemes)
+}
+
+// checkParts checks that a URL has a scheme that is understood, a host, and
+// nothing that is not.
+func checkParts(u *url.URL, schemes []string) error {
 	switch {
 	case !slices.Contains(schemes, u.Scheme):
-		return nil, bad("this must begin with %s", strings.Join(schemes, "://, ")+"://")
+		return bad("this must begin with %s", strings.Join(schemes, "://, ")+"://")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, bad("nothing is understood after ? or #")
+		return bad("nothing is understood after ? or #")
 	case u.Host == "":
-		return nil, bad("the host is missing: %s://host:port", u.Scheme)
+		return bad("the host is missing: %s://host:port", u.Scheme)
 	}
-	return u, nil
+	return nil
 }
 
 // checkHostPort checks host[:port] of a URL.
 func checkHostPort(s string) error {
-	host, port := s, ""
+	host := s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		host, port = s[:i], s[i+1:]
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		host = s[:i]
+		if n, err := strconv.ParseUint(s[i+1:], 10, 16); err != nil || n == 0 {
 			return bad("the port is a number from 1 to 65535")
 		}
 	}

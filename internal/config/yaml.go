@@ -69,21 +69,24 @@ func checkLine(at position, line []byte, r *report) {
 		c, n := utf8.DecodeRune(line[i:])
 		column++
 		at.column = column
-		switch {
-		case c == utf8.RuneError && n == 1:
+		if c == utf8.RuneError && n == 1 {
 			r.add(at, "", "the file is not in UTF-8", "")
 			return
-		case c == '\t' && indent && saysSomething(line[i:]):
+		}
+		if indent && c == '\t' && saysSomething(line[i:]) {
 			r.add(at, string(line), "there is a tab in the indentation; YAML indents with blanks only", "")
 			return
-		case isControl(c) && c != '\t':
+		}
+		if c != '\t' && isControl(c) {
 			r.add(at, string(line), fmt.Sprintf("control character %q", c), "")
 			return
 		}
-		indent = indent && (c == ' ' || c == '\t')
+		indent = indent && isBlank(c)
 		i += n
 	}
 }
+
+func isBlank(c rune) bool { return c == ' ' || c == '\t' }
 
 // saysSomething reports whether there is more on a line than blanks and a
 // comment.
