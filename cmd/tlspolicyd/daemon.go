@@ -119,14 +119,9 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 	for _, address := range c.Listen {
 		l, err := socketmap.Listen(address.String(), c.SocketMode)
 		if err != nil {
-			for _, open := range listeners {
-				err = errors.Join(err, open.Close())
-			}
-			return nil, err
+			return nil, errors.Join(err, closeAll(listeners))
 		}
-		if socketmap.Exposed(l) {
-			log.Warn("other machines can ask this daemon: socketmap has no authentication", zap.Stringer("address", l.Addr()))
-		}
+		warnExposed(l, log)
 		listeners = append(listeners, l)
 	}
 	if len(listeners) == 0 {
@@ -174,20 +169,12 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	return errors.Join(err, d.cache.Close(grace), d.store.close())
 }
 
-// reload reads again what may change while the daemon runs.
-func (d *daemon) reload() {
-	if err := d.sts.ReloadRoots(); err != nil {
-		d.log.Error("root certificates could not be read; the old ones stay", zap.Error(err))
-		return
-	}
-	d.log.Info("root certificates read again")
-}
-
-// logTo returns the logger of the configuration, writing to f.
-func logTo(f *os.File, c config.Log, env func(string) string) (*zap.Logger, error) {
+// logTo returns the logger of the configuration, writing to f, and its level,
+// which can be changed.
+func logTo(f *os.File, c config.Log, env func(string) string) (*zap.Logger, zap.AtomicLevel, error) {
 	level, err := zap.ParseAtomicLevel(string(c.Level))
 	if err != nil {
-		return nil, err
+		return nil, level, err
 	}
-	return newLogger(f, level.Level(), logFormat(string(c.Format), f, env)), nil
+	return newLogger(f, level, logFormat(string(c.Format), f, env)), level, nil
 }

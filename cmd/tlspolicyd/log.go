@@ -12,7 +12,7 @@ import (
 
 // newLogger returns a logger that writes to w in one of the formats of the
 // configuration key log.format: journal, console or json.
-func newLogger(w io.Writer, level zapcore.Level, format string) *zap.Logger {
+func newLogger(w io.Writer, level zapcore.LevelEnabler, format string) *zap.Logger {
 	core := zapcore.NewCore(newEncoder(format), zapcore.Lock(zapcore.AddSync(w)), level)
 	return zap.New(core)
 }
