@@ -22,10 +22,15 @@ type relay struct {
 
 func relays() []relay {
 	return []relay{
-		{lab.System(), lab.PostfixOptions{Release: lab.System(), Level: "may", Map: "policy"}},
-		{lab.Next(), lab.PostfixOptions{Release: lab.Next(), Level: "dane", Map: "policy-tlsrpt"}},
+		{lab.System(), lab.PostfixOptions{Release: lab.System(), Level: "may", Map: "policy", Settings: smartHosts}},
+		{lab.Next(), lab.PostfixOptions{Release: lab.Next(), Level: "dane", Map: "policy-tlsrpt", Settings: smartHosts}},
 	}
 }
+
+// smartHosts sends mail of two domains, one of each relay, to hosts by name.
+var smartHosts = []string{`transport_maps = inline:{
+ { system.invalid = smtp:[host.system.test]:25 }
+ { next.invalid = smtp:[host.next.test]:smtp } }`}
 
 // row is one domain, what it publishes, and what its mail host does.
 type row struct {
@@ -72,6 +77,10 @@ func TestDelivery(t *testing.T) {
 				})
 			}
 		}
+		t.Run(r.release.String()+"/smart host", func(t *testing.T) {
+			t.Parallel()
+			deliverBy(t, l, postfix, r.release.String())
+		})
 		t.Run(r.release.String()+"/second host", func(t *testing.T) {
 			t.Parallel()
 			deliverPast(t, l, postfix, "second-"+r.release.String()+".test")
@@ -99,6 +108,22 @@ func (r row) wanted(release lab.Release) lab.Outcome {
 		return r.next
 	}
 	return r.want
+}
+
+// deliverBy: a smart host is held to a policy of its own name
+// (RFC 8461, section 3.4).
+func deliverBy(t *testing.T, l *lab.Lab, postfix *lab.Postfix, label string) {
+	t.Helper()
+	name := "host." + label + ".test"
+	attacker := l.AddDomain(t, lab.Domain{Name: name, MX: name, Host: lab.OtherName, ID: "1",
+		Policy: lab.Policy{Text: strings.ReplaceAll(enforce, "{mx}", name)}})
+	d := postfix.Send(t, "user@"+label+".invalid")
+	postfix.Check(t, d, name, attacker, lab.WrongName)
+	host := l.StartMailHost(t, l.CA.Certificate(t, name))
+	l.Zones.Set(t, name+". 60 A "+host.Addr)
+	if d = postfix.Retry(t, d); d.Status != "sent" || len(host.Mails()) != 1 || host.MailInClear() {
+		t.Errorf("to the right host: %s", d.Line)
+	}
 }
 
 // deliver publishes what a row says, sends a mail and looks at its fate.
