@@ -4,12 +4,15 @@
 //
 // It does not verify certificates and does not choose among hosts: Postfix
 // does both, live, for each host. It makes the fact from which
-// policy.Decide tells whether DANE goes before MTA-STS.
+// policy.Decide tells whether DANE goes before MTA-STS. Whether an answer is
+// secure is the word of a DNS server that validates; an answer of which nobody
+// knows is a lookup that failed. While there is no such server DANE is off.
 //
 // Limits: the first 20 hosts of a next-hop by preference, then name, are
 // looked at; the rest count as plain. A fact lives for the smallest TTL that
 // it was derived from, at most an hour; one with a host that could not be
-// reached lives at most a minute, one with a failed lookup at most 10 seconds.
+// reached lives at most a minute, one with a failed lookup at most 10 seconds,
+// and that DANE is off is remembered for 5.
 //
 // Specifications: RFC 7672 (SMTP security via DANE), RFC 6698 and RFC 7671
 // (TLSA records), RFC 7505 (null MX), RFC 5321 section 5.1 (MX lookup).
@@ -41,9 +44,16 @@ const (
 	noSOALife = 5 * time.Second
 )
 
+// offLife is how long it is remembered that DANE is off: the next test of the
+// DNS servers may turn it on again.
+const offLife = 5 * time.Second
+
 // DNS answers one question, with the word of a validating resolver on whether
 // the answer is secure.
 type DNS interface {
+	// Validating reports whether there may be such a resolver. It waits until
+	// that is known, or ctx ends.
+	Validating(ctx context.Context) bool
 	Query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error)
 }
 
@@ -56,8 +66,15 @@ type Resolver struct {
 func New(d DNS) *Resolver { return &Resolver{dns: d} }
 
 // DANE returns the fact for hop, looked up anew. When something could not be
-// looked up and prev is still good, prev is kept until its own end.
+// looked up and prev is still good, prev is kept until its own end. While no
+// resolver validates, every next-hop counts as one without DANE.
 func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
+	// RFC 7672, section 2.1.1: without a validating resolver there is no DANE.
+	if !r.dns.Validating(ctx) {
+		off := policy.Off(time.Now())
+		off.Expires = off.Learned.Add(offLife)
+		return off
+	}
 	l := lookup{dns: r.dns, port: hop.Port, life: maxLife}
 	next := l.mx(ctx, hop)
 	now := time.Now()
@@ -96,11 +113,20 @@ type lookup struct {
 	failed bool
 }
 
-// query asks, and shortens the life of the fact to that of the answer.
+// errUnknownSecurity: an answer without AD, from a server that is not known to
+// validate.
+var errUnknownSecurity = errors.New("the answer came from a DNS server that is not known to validate, so it may be signed or not")
+
+// query asks, and shortens the life of the fact to that of the answer. An
+// answer of which nobody knows whether it is secure is none, and neither is
+// such a denial (RFC 7672, section 2.1.1: "indeterminate" is a failure).
 func (l *lookup) query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error) {
 	answer, err := l.dns.Query(ctx, name, qtype)
 	if err != nil {
 		return answer, err
+	}
+	if answer.Security == dnsclient.Unknown {
+		return dnsclient.Answer{}, fmt.Errorf("%s %q: %w", dns.TypeToString[qtype], name, errUnknownSecurity)
 	}
 	life := answer.TTL
 	if len(answer.Records) == 0 && life == 0 {
@@ -139,7 +165,7 @@ func (l *lookup) mx(ctx context.Context, hop policy.NextHop) policy.DANE {
 	case !answer.Exists:
 		// RFC 5321, section 5.1: NXDOMAIN is an error, not an implicit MX.
 		return policy.DANE{MX: policy.MXNone}
-	case !answer.Secure:
+	case answer.Security != dnsclient.Secure:
 		// RFC 7672, section 2.2.1: without a secure MX answer DANE is optional.
 		return policy.DANE{MX: policy.MXInsecure}
 	case len(answer.Records) == 0:

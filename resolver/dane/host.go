@@ -37,7 +37,7 @@ func (l *lookup) address(ctx context.Context, name string) (address, error) {
 			continue
 		}
 		found.name = answers[i].Name
-		found.secure = found.secure && answers[i].Secure
+		found.secure = found.secure && answers[i].Security == dnsclient.Secure
 	}
 	if found.name != "" {
 		return found, nil
@@ -69,7 +69,7 @@ func (l *lookup) bases(ctx context.Context, name string, a address) ([]string, e
 	if err != nil {
 		return nil, fmt.Errorf("CNAME lookup failed: %w", err)
 	}
-	if cname.Secure && len(cname.Records) > 0 {
+	if cname.Security == dnsclient.Secure && len(cname.Records) > 0 {
 		return []string{original}, nil
 	}
 	return nil, nil
@@ -86,7 +86,7 @@ func (l *lookup) tlsa(ctx context.Context, base string) (policy.HostState, error
 	if err != nil {
 		return policy.HostFailed, fmt.Errorf("TLSA lookup failed: %w", err)
 	}
-	if !answer.Secure || len(answer.Records) == 0 {
+	if answer.Security != dnsclient.Secure || len(answer.Records) == 0 {
 		return policy.HostPlain, nil
 	}
 	for _, rr := range answer.Records {

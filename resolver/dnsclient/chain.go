@@ -21,8 +21,8 @@ type chain struct {
 	name  string
 	qtype uint16
 	// passed are the names before it.
-	passed []string
-	secure bool
+	passed   []string
+	security Security
 	// ttl is the smallest so far, in seconds.
 	ttl uint32
 
@@ -31,7 +31,7 @@ type chain struct {
 }
 
 func newChain(name string, qtype uint16) chain {
-	return chain{name: name, qtype: qtype, secure: true, ttl: math.MaxInt32}
+	return chain{name: name, qtype: qtype, security: Secure, ttl: math.MaxInt32}
 }
 
 // question is what to ask for next.
@@ -39,11 +39,12 @@ func (c chain) question() dns.Question {
 	return dns.Question{Name: c.name, Qtype: c.qtype, Qclass: dns.ClassINET}
 }
 
-// add reads the answer to the chain's question. The chain that it returns is
-// done, or has at least one more link. Records of other names than those of
-// the chain are not looked at: nobody asked for them.
-func (c chain) add(m *dns.Msg, from endpoint) (chain, error) {
-	c.secure = c.secure && m.AuthenticatedData && from.trustAD
+// add reads the answer to the chain's question, of which security is known. The
+// chain that it returns is done, or has at least one more link. Records of
+// other names than those of the chain are not looked at: nobody asked for them.
+func (c chain) add(m *dns.Msg, security Security) (chain, error) {
+	// RFC 7672, section 2.1.3: a chain is as secure as its weakest link.
+	c.security = min(c.security, security)
 	before := len(c.passed)
 	for {
 		records, err := c.records(m.Answer, c.qtype)
@@ -99,7 +100,7 @@ func (c chain) notFound(m *dns.Msg, moved bool) (chain, error) {
 
 // end fills in what every answer has.
 func (c chain) end(a Answer) chain {
-	a.Name, a.Secure, a.TTL = c.name, c.secure, time.Duration(c.ttl)*time.Second
+	a.Name, a.Security, a.TTL = c.name, c.security, time.Duration(c.ttl)*time.Second
 	c.done, c.answer = true, a
 	return c
 }

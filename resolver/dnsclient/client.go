@@ -39,12 +39,15 @@ type Options struct {
 	Metrics Metrics
 }
 
-// Metrics counts queries.
+// Metrics counts queries, and shows whether DANE can work.
 type Metrics interface {
 	// QueryDone is called once for every query. The type is that of a
 	// question of this program ("TXT"), or "other"; the result is "ok",
 	// "nodata", "nxdomain", or the kind of an [Error].
 	QueryDone(qtype, result string)
+	// Validating is called after every test of servers, with 0 while
+	// [Client.Validating] is false and else with 1.
+	Validating(on int)
 }
 
 // Client asks the DNS. It is safe for concurrent use.
@@ -56,6 +59,10 @@ type Client struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	log      *zap.Logger
 	metrics  Metrics
+
+	// testing is held by whoever tests servers, and guards told.
+	testing chan struct{}
+	told    told
 }
 
 // New makes a client. It fails for a server that is not an address, and for a
@@ -74,6 +81,7 @@ func New(o Options) (*Client, error) {
 		servers: servers, timeout: o.Timeout, attempts: o.Attempts,
 		slots: make(chan struct{}, o.MaxInFlight),
 		dial:  o.Dial, log: o.Log, metrics: o.Metrics,
+		testing: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -191,8 +199,9 @@ func (c *Client) ask(ctx context.Context, ch chain, tries *int) (chain, *Error) 
 		}
 		c.log.Debug("DNS server gave no answer", zap.String("server", err.Server), zap.String("result", err.Result()), zap.Error(err))
 		*tries--
+		s.doubt(err.Kind)
 		failure = err.over(failure)
-		if err.Kind.final() || ctx.Err() != nil {
+		if err.Kind.final() || s.foundBogus(err.Kind) || ctx.Err() != nil {
 			return ch, err
 		}
 		if err.Kind.retry() {
@@ -218,12 +227,13 @@ func (c *Client) learn(ctx context.Context, s *server, ch chain) (chain, error) 
 	if err != nil {
 		return ch, err
 	}
-	return ch.add(m, s.endpoint)
+	return ch.add(m, s.security(m))
 }
 
 type noMetrics struct{}
 
 func (noMetrics) QueryDone(string, string) {}
+func (noMetrics) Validating(int)           {}
 
 // typeLabel bounds the labels of metrics.
 func typeLabel(qtype uint16) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,17 @@ func (c *counted) QueryDone(qtype, result string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done = append(c.done, qtype+" "+result)
+}
+
+func (c *counted) Validating(on int) {
+	c.QueryDone("validating", strconv.Itoa(on))
+}
+
+// last is what was counted last.
+func (c *counted) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done[len(c.done)-1]
 }
 
 func TestTheCallersTime(t *testing.T) {

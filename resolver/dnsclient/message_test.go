@@ -62,7 +62,7 @@ func TestRecordWithoutData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newChain("a.test.", dns.TypeTXT).add(m, trustedServer)
+	_, err = newChain("a.test.", dns.TypeTXT).add(m, Secure)
 	if err == nil || kindOf(t.Context(), err) != KindMalformed {
 		t.Errorf("got %v, want malformed", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"tlspolicyd/resolver/dnsclient"
 )
@@ -163,11 +165,24 @@ func outcome(a dnsclient.Answer, err error) string {
 		}
 		return strings.TrimSpace(e.Result() + " " + e.Server)
 	}
-	s := fmt.Sprintf("%s exists=%v secure=%v", a.Name, a.Exists, a.Secure)
+	s := fmt.Sprintf("%s exists=%v %v", a.Name, a.Exists, a.Security)
 	for _, rr := range a.Records {
 		s += " " + dns.Field(rr, 1)
 	}
 	return s
 }
 
-const good = "a.test. exists=true secure=true 192.0.2.1"
+const good = "a.test. exists=true secure 192.0.2.1"
+
+// observed returns a logger, and what was said through it above debug, one
+// line for each message.
+func observed() (*zap.Logger, func() []string) {
+	core, logs := observer.New(zap.InfoLevel)
+	return zap.New(core), func() []string {
+		var lines []string
+		for _, e := range logs.All() {
+			lines = append(lines, fmt.Sprintf("%s %s %v", e.Level, e.Message, e.ContextMap()))
+		}
+		return lines
+	}
+}

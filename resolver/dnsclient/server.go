@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // defaultPort is the port of DNS servers (RFC 1035, section 4.2).
@@ -71,6 +73,42 @@ const (
 // server is listed, across changes of the list.
 type server struct {
 	endpoint
+	// last is the last test; nil before the first.
+	last atomic.Pointer[test]
+	// doubted says that the server was silent since its last test began.
+	doubted atomic.Bool
+}
+
+// passed reports whether the last test was passed.
+func (s *server) passed() bool {
+	t := s.last.Load()
+	return t != nil && t.outcome == OutcomePassed
+}
+
+// security is what a message from the server says of its own DNSSEC
+// validation.
+func (s *server) security(m *dns.Msg) Security {
+	switch {
+	case m.AuthenticatedData && s.trustAD:
+		return Secure
+	case s.passed():
+		return Insecure
+	default:
+		return Unknown
+	}
+}
+
+// foundBogus reports whether a failure may be the server's word that the data
+// are bogus. That is final: a server that does not validate would give them.
+func (s *server) foundBogus(k Kind) bool {
+	return k == KindServFail && s.passed()
+}
+
+// doubt makes the next test of a server that was silent due at once.
+func (s *server) doubt(k Kind) {
+	if k == KindNetwork || k == KindTimeout {
+		s.doubted.Store(true)
+	}
 }
 
 // pool is a list of servers, in the order of the configuration.
@@ -122,12 +160,22 @@ func (p *pool) same(list []endpoint) bool {
 	return true
 }
 
-// order returns the servers in the order in which a query is to try them.
+// order returns the servers in the order in which a query is to try them: those
+// first that passed their last test, since nobody else can tell that an answer
+// is insecure.
 func (p *pool) order() []*server {
 	first := p.first()
 	order := make([]*server, 0, len(p.servers))
-	order = append(order, p.servers[first:]...)
-	return append(order, p.servers[:first]...)
+	var others []*server
+	for i := range p.servers {
+		s := p.servers[(first+i)%len(p.servers)]
+		if s.passed() {
+			order = append(order, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(order, others...)
 }
 
 // first is the index of the server to begin with: the one that answered

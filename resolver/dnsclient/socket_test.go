@@ -138,7 +138,7 @@ func TestManyAtOnce(t *testing.T) {
 		})
 		queries.Go(func() {
 			a, err := c.Query(t.Context(), "big.test", dns.TypeTXT)
-			if err != nil || len(a.Records) != 1 || !a.Secure {
+			if err != nil || len(a.Records) != 1 || a.Security != dnsclient.Secure {
 				t.Errorf("over TCP: got %+v, %v", a, err)
 				return
 			}

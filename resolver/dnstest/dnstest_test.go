@@ -70,7 +70,7 @@ func show(a dnsclient.Answer, err error) string {
 	if errors.As(err, &e) {
 		return "error: " + e.Result()
 	}
-	s := fmt.Sprintf("%s exists=%v secure=%v ttl=%v", a.Name, a.Exists, a.Secure, a.TTL)
+	s := fmt.Sprintf("%s exists=%v secure=%v ttl=%v", a.Name, a.Exists, a.Security == dnsclient.Secure, a.TTL)
 	for _, rr := range a.Records {
 		s += " [" + strings.TrimPrefix(rr.String(), rr.Header().String()) + "]"
 	}

@@ -21,7 +21,9 @@
 //	$SECURE name…     ; what is at or below the names is signed
 //	$INSECURE name…   ; what is at or below these is not
 //
-// The longest name wins; nothing is signed by default. An answer has the AD
+// The longest name wins; nothing is signed by default but the root, which has
+// an NS record, so that the server is one that validates. "$INSECURE ." makes
+// it one that does not. An answer has the AD
 // bit if everything that it was made from is signed. A SOA record makes a
 // zone; denials carry the SOA of the zone they are from, or one of the root
 // with a TTL and MINIMUM of 60 s where the text has none. Wildcards match,

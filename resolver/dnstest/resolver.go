@@ -3,18 +3,20 @@ package dnstest
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/miekg/dns"
+	"go.uber.org/zap"
 
 	"tlspolicyd/resolver/dnsclient"
 )
 
 // Resolver answers questions from its zones without a socket. It is a
-// [dnsclient.Client] whose only server is in memory, and whose AD bit counts:
+// [dnsclient.Client] whose server is in memory, and whose AD bit counts:
 // everything is as it would be with a [Server], time-outs too. So what waits
 // for it may be in a bubble of testing/synctest, if the Resolver was first
 // used in that bubble. The zero value is ready for use.
@@ -24,30 +26,61 @@ type Resolver struct {
 	// bubble a dropped query takes that time.
 	Timeout  time.Duration
 	Attempts int
+	// Second is another server, far away, which is asked when the first fails
+	// and whose AD bit does not count; nil means that there is none.
+	Second *Zones
+	// Log and Metrics are those of [dnsclient.Options].
+	Log     *zap.Logger
+	Metrics dnsclient.Metrics
 
 	once   sync.Once
 	client *dnsclient.Client
-	err    error
 }
 
 // Query is that of [dnsclient.Client].
 func (r *Resolver) Query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error) {
-	r.once.Do(func() {
-		r.client, r.err = dnsclient.New(dnsclient.Options{
-			Servers: []string{"127.0.0.1"}, Timeout: r.Timeout, Attempts: r.Attempts, Dial: r.dial,
-		})
-	})
-	if r.err != nil {
-		return dnsclient.Answer{}, r.err
-	}
-	return r.client.Query(ctx, name, qtype)
+	return r.Client().Query(ctx, name, qtype)
 }
 
+// Validating is that of [dnsclient.Client].
+func (r *Resolver) Validating(ctx context.Context) bool {
+	return r.Client().Validating(ctx)
+}
+
+// Client returns the client that asks for the Resolver. From then on what the
+// exported fields say is settled.
+func (r *Resolver) Client() *dnsclient.Client {
+	r.once.Do(func() {
+		servers := []string{firstAddr}
+		if r.Second != nil {
+			servers = append(servers, secondAddr)
+		}
+		client, err := dnsclient.New(dnsclient.Options{
+			Servers: servers, Timeout: r.Timeout, Attempts: r.Attempts, Dial: r.dial, Log: r.Log, Metrics: r.Metrics,
+		})
+		if err != nil {
+			panic(fmt.Sprintf("dnstest: %v", err))
+		}
+		r.client = client
+	})
+	return r.client
+}
+
+// The addresses of the servers in memory.
+const (
+	firstAddr  = "127.0.0.1:53"
+	secondAddr = "192.0.2.53:53"
+)
+
 // dial connects to a server that lives as long as the connection.
-func (r *Resolver) dial(_ context.Context, network, _ string) (net.Conn, error) {
+func (r *Resolver) dial(_ context.Context, network, address string) (net.Conn, error) {
+	zones := &r.Zones
+	if address == secondAddr {
+		zones = r.Second
+	}
 	ours, theirs := net.Pipe()
 	c := &memoryConn{Conn: ours, closing: make(chan struct{}), peer: theirs}
-	c.serving.Go(func() { r.serve(c, network) })
+	c.serving.Go(func() { zones.serve(c, network) })
 	return c, nil
 }
 
@@ -69,7 +102,7 @@ func (c *memoryConn) Close() error {
 }
 
 // serve answers queries until the client hangs up.
-func (r *Resolver) serve(c *memoryConn, network string) {
+func (z *Zones) serve(c *memoryConn, network string) {
 	defer c.peer.Close() //nolint:errcheck // A pipe cannot fail to close.
 	via, read := overUDP, readDatagram
 	if network == "tcp" {
@@ -80,7 +113,7 @@ func (r *Resolver) serve(c *memoryConn, network string) {
 		if err != nil {
 			return
 		}
-		answer, err := r.reply(q, via)
+		answer, err := z.reply(q, via)
 		if err != nil || !wait(answer.delay, c.closing) {
 			return
 		}

@@ -20,8 +20,11 @@ type world struct {
 	signed map[string]bool
 }
 
+// newWorld makes a world of nothing but the root and its servers.
 func newWorld() *world {
-	return &world{nodes: map[string]map[uint16][]dns.RR{".": {}}, signed: map[string]bool{}}
+	w := &world{nodes: map[string]map[uint16][]dns.RR{".": {}}, signed: map[string]bool{}}
+	w.add(&dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 518400}, Ns: "a.root-servers.net."})
+	return w
 }
 
 // defaultTTL goes before a text, since a parser would otherwise take the TTL
@@ -132,14 +135,15 @@ func (w *world) node(name string) map[uint16][]dns.RR {
 	return nil
 }
 
-// isSigned reports what the longest name says about name.
+// isSigned reports what the longest name says about name. The root itself is
+// signed if nothing is said of it.
 func (w *world) isSigned(name string) bool {
 	for _, parent := range ancestors(name) {
 		if signed, ok := w.signed[parent]; ok {
 			return signed
 		}
 	}
-	return false
+	return name == "."
 }
 
 // soa returns the SOA record of the zone that name lies in.

@@ -1,0 +1,515 @@
+package dnsclient_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"tlspolicyd/resolver/dnsclient"
+)
+
+// Answers to the test of a server.
+var (
+	passes = says(func(m *dns.Msg) { m.Answer = rootServers() })
+	fails  = says(func(m *dns.Msg) { m.Answer, m.AuthenticatedData = rootServers(), false })
+)
+
+func rootServers() []dns.RR {
+	return []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 1}, Ns: "a.root-servers.net."}}
+}
+
+// tested is a server that answers tests in one way and everything else in
+// another. Silent is nil, as in a script.
+func tested(test, others script) script {
+	return func(network string, q *dns.Msg) [][]byte {
+		if q.Question[0].Name == "." {
+			return test(network, q)
+		}
+		return others(network, q)
+	}
+}
+
+// unsigned answers rightly, without AD.
+var unsigned = says(func(m *dns.Msg) { m.AuthenticatedData = false })
+
+// run runs c until the test is over.
+func run(t *testing.T, c *dnsclient.Client) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != context.Canceled {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	synctest.Wait()
+}
+
+func TestOutcomeOfATest(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		addr   string
+		trust  bool
+		answer script
+		want   dnsclient.Outcome
+	}{
+		{"AD from loopback", first, false, passes, dnsclient.OutcomePassed},
+		{"AD from IPv6 loopback", "[::1]:53", false, passes, dnsclient.OutcomePassed},
+		{"AD from afar", third, false, passes, dnsclient.OutcomeFailed},
+		{"AD from afar, trusted", third, true, passes, dnsclient.OutcomePassed},
+		{"no AD from loopback", first, false, fails, dnsclient.OutcomeFailed},
+		{"no AD from afar", third, false, fails, dnsclient.OutcomeFailed},
+		{"no AD from afar, trusted", third, true, fails, dnsclient.OutcomeFailed},
+		{"the absence of records, with AD", first, false, says(func(m *dns.Msg) { m.Answer = nil }), dnsclient.OutcomeFailed},
+		{"the absence of records, without AD", first, false, says(func(m *dns.Msg) { m.Answer, m.AuthenticatedData = nil, false }), dnsclient.OutcomeFailed},
+		{"nothing", first, false, silent, dnsclient.OutcomeSilent},
+		{"a dead server", first, false, nil, dnsclient.OutcomeSilent},
+		{"SERVFAIL", first, false, rcode(dns.RcodeServerFailure), dnsclient.OutcomeSilent},
+		{"REFUSED", first, false, rcode(dns.RcodeRefused), dnsclient.OutcomeSilent},
+		{"no recursion", first, false, says(func(m *dns.Msg) { m.Answer, m.RecursionAvailable = rootServers(), false }), dnsclient.OutcomeSilent},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(network)
+				n.set(tt.addr, tt.answer)
+				c := newClient(t, n, dnsclient.Options{Servers: []string{tt.addr}, TrustAD: tt.trust})
+				if got := c.Servers()[0]; got.Outcome != dnsclient.OutcomeUntested || !got.Tested.IsZero() {
+					t.Errorf("before the test: got %+v", got)
+				}
+				began := time.Now()
+				c.Validating(t.Context())
+				got := c.Servers()[0]
+				if got.Outcome != tt.want || got.Addr.String() != tt.addr || got.Trusted != (tt.trust || tt.addr != third) || !got.Tested.Equal(began) {
+					t.Errorf("got %+v, want %v", got, tt.want)
+				}
+				if (got.Detail == "") != (tt.want == dnsclient.OutcomePassed) {
+					t.Errorf("got detail %q", got.Detail)
+				}
+			})
+		})
+	}
+}
+
+func TestAnswerWithoutADByTheLastTestOfItsServer(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		tests []script // One after the other.
+		want  dnsclient.Security
+	}{
+		{"not tested", nil, dnsclient.Unknown},
+		{"passed", []script{passes}, dnsclient.Insecure},
+		{"failed", []script{fails}, dnsclient.Unknown},
+		{"silent", []script{silent}, dnsclient.Unknown},
+		{"passed, then silent", []script{passes, silent}, dnsclient.Unknown},
+		{"passed, then failed", []script{passes, fails}, dnsclient.Unknown},
+		{"failed, then passed", []script{fails, passes}, dnsclient.Insecure},
+		{"silent, then passed", []script{silent, passes}, dnsclient.Insecure},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(network)
+				c := newClient(t, n, dnsclient.Options{})
+				for i, s := range tt.tests {
+					n.set(first, tested(s, unsigned))
+					if i == 0 {
+						run(t, c)
+					}
+					time.Sleep(5*time.Minute + 30*time.Second)
+				}
+				n.set(first, tested(silent, unsigned))
+				a, err := c.Query(t.Context(), "a.test", dns.TypeA)
+				if err != nil || a.Security != tt.want {
+					t.Errorf("without AD: got %v, %v, want %v", a.Security, err, tt.want)
+				}
+				n.set(first, tested(silent, right))
+				if a, err := c.Query(t.Context(), "a.test", dns.TypeA); err != nil || a.Security != dnsclient.Secure {
+					t.Errorf("with AD: got %v, %v", a.Security, err)
+				}
+			})
+		})
+	}
+}
+
+func TestWhenServersAreTested(t *testing.T) {
+	seconds := func(n *network, d time.Duration) (list []int) {
+		start := time.Now()
+		for time.Since(start) < d {
+			if len(n.seen()) > 0 {
+				list = append(list, int(time.Since(start)/time.Second))
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		what  string
+		test  script
+		lasts time.Duration
+		want  []int
+	}{
+		{"passed", passes, 16 * time.Minute, []int{0, 300, 600, 900}},
+		{"failed", fails, 11 * time.Minute, []int{0, 300, 600}},
+		{"dead", nil, 5 * time.Second, []int{0, 1, 2, 3, 4}},
+		{"SERVFAIL", rcode(dns.RcodeServerFailure), 5 * time.Second, []int{0, 1, 2, 3, 4}},
+		{"silent: one test after the other", silent, 7 * time.Second, []int{0, 2, 4, 6}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(network)
+				n.set(first, tt.test)
+				run(t, newClient(t, n, dnsclient.Options{}))
+				if got := seconds(n, tt.lasts); !slices.Equal(got, tt.want) {
+					t.Errorf("tested at %v s, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+	t.Run("a server that was silent to a query is tested at once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := new(network)
+			n.set(first, passes)
+			c := newClient(t, n, dnsclient.Options{Attempts: 1})
+			run(t, c)
+			time.Sleep(10 * time.Second)
+			n.set(first, nil)
+			_, _ = c.Query(t.Context(), "a.test", dns.TypeTXT)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := c.Servers()[0].Outcome; got != dnsclient.OutcomeSilent {
+				t.Errorf("got %v, want silent", got)
+			}
+		})
+	})
+	t.Run("one whose error a query met is not", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := new(network)
+			n.set(first, tested(passes, rcode(dns.RcodeServerFailure)))
+			c := newClient(t, n, dnsclient.Options{})
+			run(t, c)
+			time.Sleep(10 * time.Second)
+			_, _ = c.Query(t.Context(), "a.test", dns.TypeTXT)
+			n.seen()
+			time.Sleep(10 * time.Second)
+			if got := n.seen(); len(got) != 0 {
+				t.Errorf("asked %v", got)
+			}
+		})
+	})
+}
+
+func TestNewServersAreTested(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, passes)
+		n.set(third, passes)
+		write("nameserver 127.0.0.1\n")
+		c := newClient(t, n, dnsclient.Options{ResolvConf: path, Servers: []string{}})
+		run(t, c)
+		state := func() string {
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			var list []string
+			for _, s := range c.Servers() {
+				list = append(list, s.Addr.String()+" "+s.Outcome.String())
+			}
+			return strings.Join(list, ", ")
+		}
+		for _, tt := range []struct{ file, want, asked string }{
+			{"nameserver 127.0.0.1\n", first + " passed", first},
+			{"nameserver 127.0.0.1\nnameserver 192.0.2.3\n", first + " passed, " + third + " failed", third},
+			{"nameserver 192.0.2.3\nnameserver 127.0.0.1\n", third + " failed, " + first + " passed", ""},
+			{"nameserver 192.0.2.3\noptions trust-ad\n", third + " passed", third}, // It is another server now.
+		} {
+			write(tt.file)
+			if got := state(); got != tt.want {
+				t.Errorf("%q: got %s, want %s", tt.file, got, tt.want)
+			}
+			var asked []string
+			for _, line := range n.seen() {
+				asked = append(asked, strings.Fields(line)[0])
+			}
+			if got := strings.Join(asked, " "); got != tt.asked {
+				t.Errorf("%q: asked %s, want %s", tt.file, got, tt.asked)
+			}
+		}
+	})
+}
+
+func TestValidatingWaitsForTheFirstTest(t *testing.T) {
+	late := func(network string, q *dns.Msg) [][]byte {
+		time.Sleep(1500 * time.Millisecond)
+		return fails(network, q)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, tested(late, right))
+		c := newClient(t, n, dnsclient.Options{})
+		start := time.Now()
+		if got := outcome(c.Query(t.Context(), "a.test", dns.TypeTXT)); !strings.Contains(got, "exists=true") || time.Since(start) != 0 {
+			t.Errorf("a query: got %s after %v, want an answer at once", got, time.Since(start))
+		}
+		n.seen()
+
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if !c.Validating(impatient) || time.Since(start) != time.Second {
+			t.Errorf("one who waits a second: false, or after %v", time.Since(start))
+		}
+		if got := c.Servers()[0].Outcome; got != dnsclient.OutcomeUntested {
+			t.Errorf("a test that was cut short: %v", got)
+		}
+		start = time.Now()
+		answers := make(chan bool)
+		for range 10 {
+			go func() { answers <- c.Validating(t.Context()) }()
+		}
+		for range 10 {
+			if <-answers || time.Since(start) != 1500*time.Millisecond {
+				t.Errorf("those who wait: true, or after %v", time.Since(start))
+			}
+		}
+		if got := n.seen(); len(got) != 2 {
+			t.Errorf("asked %v, want two tests, the one cut short and the other", got)
+		}
+		start = time.Now()
+		if c.Validating(t.Context()) || time.Since(start) != 0 || len(n.seen()) != 0 {
+			t.Error("later: not answered at once by what is known")
+		}
+	})
+}
+
+// What two servers say at a first test, and at a second.
+func TestValidatingIsFalseOnlyIfNoneValidatesAndSomeCannot(t *testing.T) {
+	for _, tt := range []struct {
+		what           string
+		before, after  [2]script
+		wantBefore     bool
+		wantAfter      bool
+		gauge          string
+		offInTheEnd    bool
+		silentInTheEnd bool
+	}{
+		{"both pass", [2]script{passes, passes}, [2]script{passes, passes}, true, true, "1", false, false},
+		{"one fails", [2]script{passes, fails}, [2]script{fails, passes}, true, true, "1", false, false},
+		{"both fail", [2]script{fails, fails}, [2]script{fails, fails}, false, false, "0", true, false},
+		{"one fails, the other is silent", [2]script{fails, silent}, [2]script{silent, fails}, false, false, "0", true, false},
+		{"all silent", [2]script{silent, nil}, [2]script{nil, silent}, true, true, "1", false, true},
+		{"the one that passed is silent, the other fails", [2]script{passes, fails}, [2]script{silent, fails}, true, true, "1", false, false},
+		{"the one that passed fails, the other is silent", [2]script{passes, silent}, [2]script{fails, silent}, true, false, "0", true, false},
+		{"those that failed are silent", [2]script{fails, fails}, [2]script{silent, silent}, false, true, "1", true, true},
+		{"one comes back", [2]script{fails, silent}, [2]script{fails, passes}, false, true, "1", false, false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, m := new(network), new(counted)
+				log, lines := observed()
+				c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}, Log: log, Metrics: m})
+				n.set(first, tt.before[0])
+				n.set(second, tt.before[1])
+				run(t, c)
+				if got := c.Validating(t.Context()); got != tt.wantBefore {
+					t.Errorf("at first: %v, want %v", got, tt.wantBefore)
+				}
+				n.set(first, tt.after[0])
+				n.set(second, tt.after[1])
+				time.Sleep(11 * time.Minute)
+				if got := c.Validating(t.Context()); got != tt.wantAfter {
+					t.Errorf("then: %v, want %v", got, tt.wantAfter)
+				}
+				if got, want := m.last(), "validating "+tt.gauge; got != want {
+					t.Errorf("gauge: got %q, want %q", got, want)
+				}
+				checkSaid(t, lines(), "DANE is off", "DANE is on", tt.offInTheEnd)
+				checkSaid(t, lines(), "no DNS server answers", "a DNS server answers", tt.silentInTheEnd)
+			})
+		})
+	}
+}
+
+// checkSaid checks that the log says by turns that a trouble began and that it
+// ended, and how it stands in the end.
+func checkSaid(t *testing.T, lines []string, begins, ends string, want bool) {
+	t.Helper()
+	on := false
+	for _, line := range lines {
+		switch {
+		case strings.Contains(line, begins):
+			if on {
+				t.Errorf("said twice: %s", line)
+			}
+			on = true
+		case strings.Contains(line, ends):
+			if !on {
+				t.Errorf("said without need: %s", line)
+			}
+			on = false
+		}
+	}
+	if on != want {
+		t.Errorf("in the end: %v, want %v; log: %q", on, want, lines)
+	}
+}
+
+func TestWhatTheLogSaysAboutDANE(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		log, lines := observed()
+		n.set(first, fails)
+		run(t, newClient(t, n, dnsclient.Options{Log: log}))
+		time.Sleep(time.Hour)
+		got := lines()
+		if len(got) != 1 || !strings.HasPrefix(got[0], "error DANE is off: ") || !strings.Contains(got[0], first+" failed: it answered without AD") ||
+			!strings.Contains(got[0], "dns.trust_ad") {
+			t.Errorf("got %q, want one error with a remedy", got)
+		}
+		n.set(first, passes)
+		time.Sleep(time.Hour)
+		if got := lines()[1:]; len(got) != 1 || !strings.HasPrefix(got[0], "info DANE is on again: ") {
+			t.Errorf("got %q, want one message", got)
+		}
+	})
+}
+
+func TestServFailOfAServerThatPassedIsFinal(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		test   script
+		others script
+		want   string
+		asked  int
+	}{
+		{"passed", passes, rcode(dns.RcodeServerFailure), "servfail " + first, 1},
+		{"failed", fails, rcode(dns.RcodeServerFailure), "a.test. exists=true unknown 192.0.2.1", 2},
+		{"silent", silent, rcode(dns.RcodeServerFailure), "a.test. exists=true unknown 192.0.2.1", 2},
+		{"passed, but refuses", passes, rcode(dns.RcodeRefused), "a.test. exists=true unknown 192.0.2.1", 2},
+		{"passed, but is dead now", passes, nil, "a.test. exists=true unknown 192.0.2.1", 2},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(network)
+				n.set(first, tt.test)
+				n.set(third, right)
+				c := newClient(t, n, dnsclient.Options{Servers: []string{first, third}})
+				c.Validating(t.Context())
+				n.set(first, tt.others)
+				n.seen()
+				if got := outcome(c.Query(t.Context(), "a.test", dns.TypeA)); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+				if got := n.seen(); len(got) != tt.asked {
+					t.Errorf("asked %v, want %d", got, tt.asked)
+				}
+			})
+		})
+	}
+}
+
+// asked returns the addresses of those that were asked for a name.
+func asked(n *network, name string) string {
+	var list []string
+	for _, line := range n.seen() {
+		if f := strings.Fields(line); f[2] == name || f[2] == "refused" {
+			list = append(list, f[0])
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+func TestServersThatPassedAreAskedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, tested(fails, unsigned))
+		n.set(second, tested(passes, right))
+		c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}})
+		c.Validating(t.Context())
+		n.seen()
+		for range 3 {
+			if got := outcome(c.Query(t.Context(), "a.test", dns.TypeA)); got != good {
+				t.Errorf("got %s", got)
+			}
+			if got := asked(n, "a.test."); got != second {
+				t.Errorf("asked %s", got)
+			}
+		}
+	})
+}
+
+// A domain that makes the validating server silent gets an answer of unknown
+// security, and takes the proof away from nobody else.
+func TestSilenceForOneDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, tested(passes, func(network string, q *dns.Msg) [][]byte {
+			if q.Question[0].Name == "bad.test." {
+				return nil
+			}
+			return right(network, q)
+		}))
+		n.set(second, tested(fails, unsigned))
+		c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}})
+		run(t, c)
+		for range 5 {
+			if got, want := outcome(c.Query(t.Context(), "bad.test", dns.TypeA)), "bad.test. exists=true unknown 192.0.2.1"; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			n.seen()
+			if got := outcome(c.Query(t.Context(), "a.test", dns.TypeA)); got != good {
+				t.Errorf("the next domain: got %s", got)
+			}
+			if got := asked(n, "a.test."); got != first {
+				t.Errorf("asked %s", got)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// The validating server dies: who does not need it does not wait for it for
+// long. It comes back: it is asked first again.
+func TestADeadServerIsNotAskedFirstForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, tested(passes, right))
+		n.set(second, tested(fails, unsigned))
+		c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}})
+		run(t, c)
+		ask := func(when, want string) {
+			t.Helper()
+			n.seen()
+			if _, err := c.Query(t.Context(), "a.test", dns.TypeTXT); err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+			if got := asked(n, "a.test."); got != want {
+				t.Errorf("%s: asked %s, want %s", when, got, want)
+			}
+		}
+		ask("at first", first)
+		n.set(first, silent)
+		ask("when it is dead", first+" "+second)
+		time.Sleep(4 * time.Second)
+		ask("a little later", second)
+		n.set(first, tested(passes, right))
+		time.Sleep(time.Minute)
+		ask("when it is back", first)
+	})
+}
