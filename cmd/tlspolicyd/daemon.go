@@ -28,6 +28,7 @@ const shutdownGrace = 15 * time.Second
 // daemon is the running program: the three pillars, joined.
 type daemon struct {
 	log    *zap.Logger
+	dns    *dnsclient.Client // whose servers are tested; nil where DANE is not looked at
 	sts    *mtasts.Resolver
 	store  *store
 	cache  *cache.Cache
@@ -71,8 +72,9 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		return nil, fmt.Errorf("policy fetches: %w", err)
 	}
 	find := facts{Resolver: sts}
+	var tested *dnsclient.Client
 	if c.DANE.Enabled {
-		find.hosts = dane.New(resolver)
+		find.hosts, tested = dane.New(resolver), resolver
 	}
 	kept, err := openStore(ctx, &c.Cache, log.Named("store"))
 	if err != nil {
@@ -96,7 +98,7 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		Log:  log.Named("policymap"),
 	})
 	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap")}
-	return &daemon{log: log, sts: sts, store: kept, cache: memory, server: server}, nil
+	return &daemon{log: log, dns: tested, sts: sts, store: kept, cache: memory, server: server}, nil
 }
 
 func newDNS(c *config.Config, log *zap.Logger) (*dnsclient.Client, error) {
@@ -152,6 +154,9 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 		}
 	})
 	background.Go(func() { d.store.run(refreshing, d.log) })
+	if d.dns != nil {
+		background.Go(func() { _ = d.dns.Run(refreshing) }) // ends with its context only
+	}
 
 	var err error
 	select {
