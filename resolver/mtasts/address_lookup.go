@@ -46,6 +46,7 @@ func (f *fetcher) addresses(ctx context.Context, host string) ([]netip.Addr, *fe
 		return nil, noAddress(host, err6, err4)
 	}
 	allowed, refused := f.filter.split(six, four)
+	traceOf(ctx).addresses(allowed, refused)
 	if len(allowed) == 0 {
 		return nil, &fetchError{result: resultAddress,
 			reason: oneLine(fmt.Sprintf("no address of %s is allowed: %s", host, strings.Join(refused, ", ")))}

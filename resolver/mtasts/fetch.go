@@ -95,7 +95,7 @@ func (t *transfer) run(ctx context.Context) (string, *fetchError) {
 	if err != nil {
 		return "", err
 	}
-	return t.get(secure, watched)
+	return t.get(ctx, secure, watched)
 }
 
 // connect opens a TCP connection to the host, or to it through the proxy.

@@ -2,6 +2,7 @@ package mtasts
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -58,7 +59,7 @@ func FuzzAnswer(f *testing.F) {
 func readCanned(r io.Reader) (string, *fetchError) {
 	t := transfer{fetcher: &fetcher{userAgent: "test"}, host: "mta-sts.example.com"}
 	conn := &canned{rest: r}
-	return t.get(conn, &eofConn{Conn: conn})
+	return t.get(context.Background(), conn, &eofConn{Conn: conn})
 }
 
 // oneByte gives one byte at a time.

@@ -2,6 +2,7 @@ package mtasts
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 const (
@@ -23,8 +25,9 @@ const (
 
 // get asks for the policy on a connection of its own. No cookie, nothing of
 // earlier answers goes with it: RFC 8461, section 3.3, forbids HTTP caching.
-func (t *transfer) get(rw io.ReadWriter, tcp *eofConn) (string, *fetchError) {
+func (t *transfer) get(ctx context.Context, rw io.ReadWriter, tcp *eofConn) (string, *fetchError) {
 	t.doing = "waiting for the answer of " + t.host
+	started := time.Now()
 	req := t.request()
 	if err := req.Write(rw); err != nil {
 		return "", failure(resultConnect, "sending the request to "+t.host, err)
@@ -34,6 +37,7 @@ func (t *transfer) get(rw io.ReadWriter, tcp *eofConn) (string, *fetchError) {
 	if err != nil {
 		return "", err
 	}
+	traceOf(ctx).answered(resp.StatusCode, resp.Header.Get("Content-Type"), started)
 	if err := checkHead(resp); err != nil {
 		return "", err
 	}

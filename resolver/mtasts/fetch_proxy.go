@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // checkProxy says why policies cannot be fetched through u; nil is no proxy.
@@ -32,7 +33,9 @@ func (t *transfer) connectProxy(ctx context.Context) (net.Conn, *fetchError) {
 	if port == "" {
 		port = "80"
 	}
+	started := time.Now()
 	conn, err := t.dial(ctx, "tcp", net.JoinHostPort(t.proxy.Hostname(), port))
+	traceOf(ctx).connected("the proxy "+t.proxy.Host, started, err)
 	if err != nil {
 		return nil, failure(resultConnect, doing, err)
 	}

@@ -78,7 +78,9 @@ func (f *fetcher) attempt(ctx context.Context, addr netip.Addr) attempt {
 	if err := f.slots.acquire(ctx, addr); err != nil {
 		return attempt{err: fmt.Errorf("connecting to %s: %w: %w", target, errBusy, err)}
 	}
+	started := time.Now()
 	conn, err := f.dial(ctx, "tcp", target)
+	traceOf(ctx).connected(target, started, err)
 	if err != nil {
 		f.slots.release(addr)
 		return attempt{err: &connectError{target: target, err: err}}

@@ -32,7 +32,10 @@ func (t *transfer) handshake(ctx context.Context, conn net.Conn) (*tls.Conn, *fe
 		// No two fetches have anything in common.
 		SessionTicketsDisabled: true,
 	})
-	if err := secure.HandshakeContext(ctx); err != nil {
+	started := time.Now()
+	err = secure.HandshakeContext(ctx)
+	traceOf(ctx).handshake(secure, started, err)
+	if err != nil {
 		return nil, &fetchError{result: resultTLS, reason: oneLine(tlsReason(t.host, err)), err: err}
 	}
 	return secure, nil

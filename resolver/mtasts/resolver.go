@@ -216,6 +216,7 @@ func (r *Resolver) fetch(ctx context.Context, domain policy.Domain) (*policy.STS
 	if failed != nil {
 		return nil, failed
 	}
+	traceOf(ctx).text(text)
 	p, err := ParsePolicy(text)
 	if err != nil {
 		return nil, &fetchError{result: resultSyntax, reason: oneLine(err.Error())}
