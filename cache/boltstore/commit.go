@@ -149,7 +149,7 @@ func (s *Store) commitTogether(batch []*job) error {
 func (f *file) update(o *Options, salvaging bool, fn func(p *planner) error) error {
 	// Who reads pages that the last commit freed must be done first.
 	f.use.wait()
-	p := newPlanner(f.view.Load(), o, salvaging)
+	p := newPlanner(f.view.Load().keeping(), o, salvaging)
 	if err := fn(p); err != nil {
 		return err
 	}

@@ -92,8 +92,10 @@ func (f *file) openWriter(o *Options) error {
 	}
 	err := guard(func() error {
 		db, err := bolt.Open(f.path, 0o600, &bolt.Options{
-			Timeout:      boltLockWait,
-			FreelistType: bolt.FreelistMapType,
+			Timeout: boltLockWait,
+			// Of the two kinds, this is the one that takes the first free
+			// pages that are enough, so that larger ones stay together.
+			FreelistType: bolt.FreelistArrayType,
 			MaxSize:      int(o.MaxBytes),
 			OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
 				var err error

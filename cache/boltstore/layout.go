@@ -62,8 +62,8 @@ func (v *view) readMetaBucket() error {
 		return fmt.Errorf("%w: it has no bucket %q", ErrForeign, bucketMeta)
 	}
 	format, err := about.find([]byte(metaFormat))
-	if err != nil || len(format) != 1 {
-		return fmt.Errorf("%w: format %x, %w", errDamage, format, err)
+	if err != nil || len(format) != 1 || format[0] == 0 {
+		return fmt.Errorf("%w: format %x", errDamage, format)
 	}
 	if v.format = format[0]; v.format > fileFormat {
 		return fmt.Errorf("%w: format %d, known is %d", ErrNewer, v.format, fileFormat)

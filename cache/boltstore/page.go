@@ -51,6 +51,8 @@ type pager struct {
 	r    io.ReaderAt
 	size int    // of a page
 	high uint64 // ids are below
+	// known are pages that were read; nil means that they are not kept.
+	known map[uint64]*page
 }
 
 // page is a leaf or a branch whose elements are known to lie inside it.
@@ -62,6 +64,9 @@ type page struct {
 
 // read reads page id.
 func (ps *pager) read(id uint64) (*page, error) {
+	if p := ps.known[id]; p != nil {
+		return p, nil
+	}
 	if id < firstPage || id >= ps.high {
 		return nil, fmt.Errorf("%w: page %d is out of bounds", errDamage, id)
 	}
@@ -84,6 +89,9 @@ func (ps *pager) read(id uint64) (*page, error) {
 	}
 	if want := (used + ps.size - 1) / ps.size; uint64(want) != overflow+1 {
 		return nil, fmt.Errorf("%w: page %d runs over by %d", errDamage, id, overflow)
+	}
+	if ps.known != nil {
+		ps.known[id] = p
 	}
 	return p, nil
 }
@@ -185,25 +193,31 @@ func parseMeta(b []byte) (meta, bool) {
 // pageSizes are the sizes of pages that systems have.
 var pageSizes = []int{4 << 10, 1 << 10, 2 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10}
 
-// readMeta returns the meta page of the last commit.
+// readMeta returns the meta page of the last commit. There are two, written in
+// turn; when one is not valid, it was either being written when the machine
+// stopped, or it is damaged, and then the other is that of an older commit: so
+// it comes with an error that wraps errDamage. With neither, its size is zero.
 func readMeta(r io.ReaderAt) (meta, error) {
-	var best meta
-	found := false
+	var found []meta
 	for _, at := range append([]int{0}, pageSizes...) {
 		var b [headerSize + metaSize]byte
 		if _, err := r.ReadAt(b[:], int64(at)); err != nil {
 			continue
 		}
-		m, ok := parseMeta(b[headerSize:])
-		if !ok || at != 0 && uint64(at) != m.size || found && m.txid < best.txid {
-			continue
+		if m, ok := parseMeta(b[headerSize:]); ok && (at == 0 || uint64(at) == m.size) {
+			found = append(found, m)
 		}
-		best, found = m, true
 	}
-	if !found {
+	switch {
+	case len(found) == 0:
 		return meta{}, fmt.Errorf("%w: no valid meta page", errDamage)
+	case len(found) == 1:
+		return found[0], fmt.Errorf("%w: one meta page is not valid", errDamage)
+	case found[0].txid > found[1].txid:
+		return found[0], nil
+	default:
+		return found[1], nil
 	}
-	return best, nil
 }
 
 // freelist is the head of the list of free pages.

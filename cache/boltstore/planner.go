@@ -29,8 +29,9 @@ type edit []byte
 func newPlanner(v *view, o *Options, salvaging bool) *planner {
 	return &planner{
 		view: v, edits: make(map[indexKey]edit), totals: v.totals,
-		// An eighth is left, since replacing a record takes free pages too.
-		room:        o.MaxBytes - o.MaxBytes/8 - v.used(),
+		// A quarter is left: replacing a record takes free pages first, and
+		// those of a large one must lie together.
+		room:        o.MaxBytes - o.MaxBytes/4 - v.used(),
 		maxFailures: int64(o.MaxFailures),
 		salvaging:   salvaging,
 	}
@@ -55,7 +56,14 @@ func (p *planner) drop(k indexKey) { p.edits[k] = nil }
 
 // load returns what is kept of domain; nil is nothing.
 func (p *planner) load(domain string) (*entry, error) {
-	data, err := p.get(bucketRecords, domain)
+	data, edited := p.edits[indexKey{bucketRecords, domain}]
+	if edited && data == nil {
+		return nil, nil
+	}
+	if edited {
+		return newEntry(domain, data), nil
+	}
+	data, err := p.view.record(domain)
 	if errors.Is(err, errNone) {
 		return nil, nil
 	}

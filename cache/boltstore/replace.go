@@ -84,7 +84,7 @@ func makeFile(path string, sources []string, clock time.Duration) error {
 		return fmt.Errorf("making a store: %w", err)
 	}
 	return guard(func() error {
-		db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: boltLockWait, FreelistType: bolt.FreelistMapType})
+		db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: boltLockWait})
 		if err != nil {
 			return fmt.Errorf("making a store: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"tlspolicyd/cache"
 	"tlspolicyd/resolver/policy"
 )
 
@@ -202,11 +203,17 @@ func (sc *scan) run() error {
 	}
 	m, err := readMeta(sc.file.r)
 	free := map[uint64]bool{}
-	if err == nil {
-		ps.size = int(m.size)
-		ps.high = m.high
+	switch {
+	case err == nil:
+		ps.size, ps.high = int(m.size), m.high
 		free = ps.freePages(m.freelist)
 		err = sc.root(&ps, m.root)
+	case m.size != 0:
+		// What the last commit wrote is where this one has free pages, so
+		// nothing is left out.
+		ps.high = ps.high * uint64(ps.size) / m.size
+		ps.size = int(m.size)
+		err = errors.Join(err, sc.root(&ps, m.root))
 	}
 	var stop errStop
 	if errors.As(err, &stop) {
@@ -327,17 +334,26 @@ func (sc *scan) loose(buf []byte) error {
 	return nil
 }
 
-// take hands a record on.
+// take hands a record on, under the name that it has itself. Of one that cannot
+// be read the key is all there is.
 func (sc *scan) take(key, value []byte, trusted bool) error {
-	domain, err := policy.ParseDomain(string(key))
-	if err != nil || domain.String() != string(key) || len(value) > maxRecord {
+	if len(value) > maxRecord {
 		return nil
 	}
-	e := newEntry(string(key), slices.Clone(value))
-	if e.damaged && !trusted {
+	domain := string(key)
+	if r, err := cache.DecodeRecord(value); err == nil {
+		domain = r.Domain.String()
+	} else if !trusted {
+		return nil
+	} else if !names(value, domain) {
+		sc.lost = true
 		return nil
 	}
-	if err := sc.found(e); err != nil {
+	if d, err := policy.ParseDomain(domain); err != nil || d.String() != domain {
+		sc.lost = true
+		return nil
+	}
+	if err := sc.found(newEntry(domain, slices.Clone(value))); err != nil {
 		return errStop{err}
 	}
 	return nil

@@ -18,7 +18,7 @@
 // 60 seconds. A single record whose checksum does not fit is cache.ErrDamaged
 // for its domain alone, until it is saved again.
 //
-// Limits: Options.MaxBytes of file, of which an eighth is left for replacing
+// Limits: Options.MaxBytes of file, of which a quarter is left for replacing
 // records; a record of 256 KiB; 100,000 records of failures only. For the time
 // of a copy both files take space.
 //
@@ -326,7 +326,7 @@ func (st *state) load(domain string) (*entry, error) {
 // load looks for domain in one file.
 func (f *file) load(domain string) (e *entry, err error) {
 	err = f.read(func(v *view) error {
-		data, err := v.buckets[bucketRecords].find([]byte(domain))
+		data, err := v.record(domain)
 		if err != nil {
 			return err
 		}

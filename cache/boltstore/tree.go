@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"tlspolicyd/cache"
 )
 
 // errNone: the tree does not have the key.
@@ -46,6 +48,19 @@ func readView(r *os.File) (*view, error) {
 		return nil, err
 	}
 	return v, v.readBuckets()
+}
+
+// keeping returns the view with a memory for its pages: for a commit, which
+// comes by the same ones again and again.
+func (v *view) keeping() *view {
+	kept := *v
+	kept.known = make(map[uint64]*page)
+	kept.buckets = make(map[string]tree, len(v.buckets))
+	for name, t := range v.buckets {
+		t.pager = &kept.pager
+		kept.buckets[name] = t
+	}
+	return &kept
 }
 
 // readBuckets finds the buckets in the root of the file, and what bucket meta
@@ -196,4 +211,92 @@ func (t tree) walkPage(p *page, from []byte, depth int, each func(key, value []b
 		}
 	}
 	return true, nil
+}
+
+// before returns the last key below key, and its value; nil if there is none.
+// It fails if it comes upon key itself, which is then not where find looks.
+func (t tree) before(p *page, key []byte, depth int) (k, value []byte, err error) {
+	if p.leaf {
+		i, exact := p.search(key)
+		if exact {
+			return nil, nil, fmt.Errorf("%w: key %q is not where it belongs", errDamage, key)
+		}
+		if i == 0 {
+			return nil, nil, nil
+		}
+		return p.key(i - 1), p.value(i - 1), nil
+	}
+	for i := p.way(key); i >= 0; i-- {
+		c, err := t.descend(p, i, depth)
+		if err != nil {
+			return nil, nil, err
+		}
+		if k, value, err = t.before(c, key, depth+1); k != nil || err != nil {
+			return k, value, err
+		}
+	}
+	return nil, nil, nil
+}
+
+// after returns the first key above key, and its value; nil if there is none.
+// It fails if it comes upon key itself.
+func (t tree) after(key []byte) (k, value []byte, err error) {
+	err = t.walk(key, func(next, v []byte) bool {
+		k, value = next, v
+		return false
+	})
+	if err == nil && bytes.Equal(k, key) {
+		err = fmt.Errorf("%w: key %q is not where it belongs", errDamage, key)
+	}
+	return k, value, err
+}
+
+// record returns the record of a domain, or errNone. Keys have no checksum of
+// their own, so before a domain is said to be absent, the keys beside its
+// place are compared with their records: a damaged key is found in this way,
+// since it can only stand where the right one stood.
+func (v *view) record(domain string) ([]byte, error) {
+	t := v.buckets[bucketRecords]
+	data, err := t.find([]byte(domain))
+	if !errors.Is(err, errNone) {
+		return data, err
+	}
+	p, err := t.top()
+	if err != nil {
+		return nil, err
+	}
+	k, value, err := t.before(p, []byte(domain), 0)
+	if err == nil {
+		err = checkKey(k, value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if k, value, err = t.after([]byte(domain)); err == nil {
+		err = checkKey(k, value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, errNone
+}
+
+// checkKey fails if the record of a domain is kept under another name, or if
+// it cannot be read so that nobody knows.
+func checkKey(key, value []byte) error {
+	if key == nil {
+		return nil
+	}
+	r, err := cache.DecodeRecord(value)
+	if err == nil && r.Domain.String() == string(key) || err != nil && names(value, string(key)) {
+		return nil
+	}
+	return fmt.Errorf("%w: key %q leads to the record of %q", errDamage, key, r.Domain)
+}
+
+// names reports whether a record that cannot be read seems to be of domain:
+// its name is in it where it belongs.
+func names(value []byte, domain string) bool {
+	const head, nameAt = 5, `{"d":"` // see cache.Record.Encode
+	return len(value) > head && bytes.HasPrefix(value[head:], []byte(nameAt+domain+`"`))
 }

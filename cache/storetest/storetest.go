@@ -80,7 +80,7 @@ func Domain(t testing.TB, name string) policy.Domain {
 }
 
 // Record makes a record of name with a policy in force that is to be refreshed
-// at refresh.
+// at refresh. All its times are in whole seconds.
 func Record(t testing.TB, name string, refresh time.Time) cache.Record {
 	t.Helper()
 	return cache.Record{
@@ -89,7 +89,7 @@ func Record(t testing.TB, name string, refresh time.Time) cache.Record {
 		ID:      "20260101T000000",
 		Fetched: now.Add(-time.Hour),
 		Expires: now.Add(7*24*time.Hour - time.Hour),
-		Refresh: refresh,
+		Refresh: refresh.Truncate(time.Second),
 		LastUse: now.Truncate(24 * time.Hour),
 	}
 }
@@ -100,7 +100,7 @@ func Failed(t testing.TB, name string, at time.Time) cache.Record {
 	return cache.Record{
 		Domain:  Domain(t, name),
 		LastUse: now.Truncate(24 * time.Hour),
-		Failure: policy.Failure{ID: "1", At: at, Count: 1, Kind: "connect", Reason: "connection refused"},
+		Failure: policy.Failure{ID: "1", At: at.Truncate(time.Second), Count: 1, Kind: "connect", Reason: "connection refused"},
 	}
 }
 

@@ -1,0 +1,447 @@
+package boltstore
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/cache"
+	"tlspolicyd/cache/storetest"
+	"tlspolicyd/resolver/policy"
+)
+
+var damages = flag.Int("damages", 40, "how many files are damaged at random")
+
+// sample is a store with records of all sizes, and what is in it.
+type sample struct {
+	image   []byte
+	records map[string]cache.Record
+}
+
+func newSample(t *testing.T) sample {
+	t.Helper()
+	o := Options{Path: filepath.Join(t.TempDir(), "sample.db")}
+	s := open(t, o)
+	sm := sample{records: map[string]cache.Record{}}
+	now := time.Now()
+	for i := range 400 {
+		r := storetest.Record(t, fmt.Sprintf("d%d.example", i), now.Add(time.Duration(i)*time.Second))
+		if i%40 == 0 {
+			r.Text = strings.Repeat("mx: mx.example.com\n", 1+i*8)
+		}
+		if i%50 == 1 {
+			r = storetest.Failed(t, r.Domain.String(), now)
+		}
+		sm.records[r.Domain.String()] = r
+	}
+	err := s.write(t.Context(), func(p *planner) error {
+		for _, r := range sm.records {
+			e, err := encode(r)
+			if err == nil {
+				err = p.save(e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some commits more, so that there are free pages.
+	for i := range 20 {
+		r := sm.records[fmt.Sprintf("d%d.example", i*7)]
+		r.ID = "2"
+		if !r.Fetched.IsZero() {
+			r.Fetched = r.Fetched.Add(time.Minute)
+		}
+		sm.records[r.Domain.String()] = r
+		if err := s.Save(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if sm.image, err = os.ReadFile(o.Path); err != nil {
+		t.Fatal(err)
+	}
+	return sm
+}
+
+// write makes a file of an image.
+func writeImage(t *testing.T, image []byte) Options {
+	t.Helper()
+	o := Options{Path: filepath.Join(t.TempDir(), "policies.db"), Log: zap.NewNop()}
+	if err := os.WriteFile(o.Path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// use does everything with a store that may be damaged, and checks that each
+// record is what it was, or is called damaged. It returns how many were right.
+func (sm sample) use(t *testing.T, s *Store) int {
+	t.Helper()
+	right := 0
+	for name, want := range sm.records {
+		got, err := s.Load(t.Context(), want.Domain)
+		switch {
+		case err == nil && storetest.Equal(got, want):
+			right++
+		case err == nil:
+			t.Errorf("Load(%s) is another record: id %q, fetched %v", name, got.ID, got.Fetched)
+		case !errors.Is(err, cache.ErrDamaged):
+			t.Errorf("Load(%s): %v, want the record or cache.ErrDamaged", name, err)
+		}
+	}
+	if _, err := s.Due(t.Context(), time.Now(), 500); err != nil {
+		t.Errorf("Due: %v", err)
+	}
+	if _, err := s.Scan(t.Context(), policy.Domain{}, 500); err != nil {
+		t.Errorf("Scan: %v", err)
+	}
+	fresh := storetest.Record(t, "fresh.example", time.Now())
+	if err := s.Save(t.Context(), fresh); err != nil {
+		t.Errorf("Save: %v", err)
+	}
+	if got, err := s.Load(t.Context(), fresh.Domain); err != nil || !storetest.Equal(got, fresh) {
+		t.Errorf("Load of what was saved after the damage: %v", err)
+	}
+	for i := range 5 {
+		r := sm.records[fmt.Sprintf("d%d.example", i*80)]
+		if err := s.Save(t.Context(), r); err != nil {
+			t.Errorf("Save of a known domain: %v", err)
+		}
+	}
+	if err := s.Remove(t.Context(), fresh.Domain); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	if _, err := s.Purge(t.Context(), time.Now()); err != nil {
+		t.Errorf("Purge: %v", err)
+	}
+	return right
+}
+
+func TestTruncatedFile(t *testing.T) {
+	sm := newSample(t)
+	sizes := []int{0, 1, 15, 16, 79, 80, 100, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 16384}
+	for size := 5 * 4096; size < len(sm.image); size += 37 * 1000 {
+		sizes = append(sizes, size)
+	}
+	for _, size := range append(sizes, len(sm.image)-1) {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			s := open(t, writeImage(t, sm.image[:size]))
+			sm.use(t, s)
+		})
+	}
+}
+
+func TestTruncatedWhileOpen(t *testing.T) {
+	sm := newSample(t)
+	for _, size := range []int{0, 5000, 8192, 40_000, len(sm.image) / 2} {
+		for _, first := range []string{"load", "save"} {
+			t.Run(fmt.Sprintf("%s after %d", first, size), func(t *testing.T) {
+				o := writeImage(t, sm.image)
+				s := open(t, o)
+				if err := os.Truncate(o.Path, int64(size)); err != nil {
+					t.Fatal(err)
+				}
+				if first == "save" {
+					if err := s.Save(t.Context(), sm.records["d5.example"]); err != nil {
+						t.Errorf("Save: %v", err)
+					}
+				}
+				sm.use(t, s)
+			})
+		}
+	}
+}
+
+// hurt overwrites a random part of an image in a random way.
+func hurt(random *rand.Rand, image []byte) (at int, with []byte) {
+	lengths := []int{1, 2, 4, 8, 16, 64, 512, 4096, 20_000}
+	n := min(lengths[random.IntN(len(lengths))], len(image))
+	at = random.IntN(len(image) - n + 1)
+	if random.IntN(3) == 0 {
+		at &^= 4095 // the head of a page
+		at = min(at, len(image)-n)
+	}
+	with = make([]byte, n)
+	switch random.IntN(4) {
+	case 0: // zeros
+	case 1:
+		copy(with, image[random.IntN(len(image)-n+1):]) // another part
+	case 2:
+		copy(with, image[at:at+n])
+		with[random.IntN(n)] ^= 1 << random.IntN(8)
+	default:
+		for i := range with {
+			with[i] = byte(random.Uint32())
+		}
+	}
+	return at, with
+}
+
+func TestOverwrittenFile(t *testing.T) {
+	sm := newSample(t)
+	random := rand.New(rand.NewPCG(3, 4))
+	total := 0
+	for i := range *damages {
+		at, with := hurt(random, sm.image)
+		t.Run(fmt.Sprintf("%d bytes at %d", len(with), at), func(t *testing.T) {
+			image := bytes.Clone(sm.image)
+			copy(image[at:], with)
+			o := writeImage(t, image)
+			if i%2 == 0 {
+				total += sm.use(t, open(t, o))
+				return
+			}
+			o = writeImage(t, sm.image)
+			s := open(t, o)
+			f, err := os.OpenFile(o.Path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteAt(with, int64(at)); err != nil {
+				t.Fatal(err)
+			}
+			total += sm.use(t, s)
+		})
+	}
+	if all := *damages * len(sm.records); total < all*8/10 {
+		t.Errorf("%d of %d records were read, want at least 80 of 100", total, all)
+	}
+}
+
+// damageBranch makes the branch above the leaves of records unreadable.
+func damageBranch(t *testing.T, path string) {
+	t.Helper()
+	f, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	v := f.view.Load()
+	root := v.buckets[bucketRecords].root
+	if p, err := v.read(root); err != nil || p.leaf {
+		t.Fatalf("the root of the records is no branch, %v", err)
+	}
+	overwrite(t, path, int64(root)*int64(v.size)+8, []byte{0xff, 0xff})
+}
+
+func overwrite(t *testing.T, path string, at int64, with []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(with, at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitSalvaged waits until what can be read was copied.
+func waitSalvaged(t *testing.T, s *Store) {
+	t.Helper()
+	synctest.Wait()
+	for range 100 {
+		if len(s.state.Load().old) == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+	}
+	t.Fatal("the damaged file was not copied")
+}
+
+func TestLeavesWithoutABranchAreFound(t *testing.T) {
+	sm := newSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := writeImage(t, sm.image)
+		damageBranch(t, o.Path)
+		s := open(t, o)
+		if _, err := s.Load(t.Context(), storetest.Domain(t, "d7.example")); err != nil && !errors.Is(err, cache.ErrDamaged) {
+			t.Errorf("Load: %v", err)
+		}
+		waitSalvaged(t, s)
+		if got := sm.use(t, s); got != len(sm.records) {
+			t.Errorf("%d of %d records were found", got, len(sm.records))
+		}
+		unknown := storetest.Domain(t, "unknown.example")
+		if _, err := s.Load(t.Context(), unknown); !errors.Is(err, cache.ErrDamaged) {
+			t.Errorf("Load of an unknown domain after damage: %v, want cache.ErrDamaged", err)
+		}
+		time.Sleep(salvageWindow)
+		if _, err := s.Load(t.Context(), unknown); !errors.Is(err, cache.ErrNotFound) {
+			t.Errorf("Load of an unknown domain a minute later: %v, want cache.ErrNotFound", err)
+		}
+		aside, err := filepath.Glob(o.Path + ".damaged-*")
+		if err != nil || len(aside) != 1 {
+			t.Errorf("set aside are %v, %v, want one file", aside, err)
+		}
+	})
+}
+
+func TestDamagedIndexLosesNothing(t *testing.T) {
+	sm := newSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := writeImage(t, sm.image)
+		s := open(t, o)
+		v := s.state.Load().cur.view.Load()
+		overwrite(t, o.Path, int64(v.buckets[bucketDue].root)*int64(v.size)+8, []byte{0xff, 0xff})
+		due, err := s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000)
+		if err != nil {
+			t.Errorf("Due: %v", err)
+		}
+		waitSalvaged(t, s)
+		if due, err = s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000); err != nil || len(due) != 392 {
+			t.Errorf("Due after the copy: %d domains, %v, want 392", len(due), err)
+		}
+		if _, err := s.Load(t.Context(), storetest.Domain(t, "unknown.example")); !errors.Is(err, cache.ErrNotFound) {
+			t.Errorf("Load of an unknown domain: %v, want cache.ErrNotFound: nothing was lost", err)
+		}
+		if got := sm.use(t, s); got != len(sm.records) {
+			t.Errorf("%d of %d records were found", got, len(sm.records))
+		}
+		st, err := s.Stats(t.Context())
+		if err != nil || st.Records != 400 || st.Failures != 8 || st.Damaged != 0 {
+			t.Errorf("Stats() = %+v, %v, want 400 records, 8 of them failures", st, err)
+		}
+	})
+}
+
+func TestOneDamagedRecordIsOneDamagedDomain(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, bytes.Replace(sm.image, []byte("mx: mx.d9.example\n"), []byte("mx: mx.e9.example\n"), -1))
+	s := open(t, o)
+	bad := storetest.Domain(t, "d9.example")
+	if _, err := s.Load(t.Context(), bad); !errors.Is(err, cache.ErrDamaged) {
+		t.Errorf("Load of the damaged record: %v, want cache.ErrDamaged", err)
+	}
+	if _, err := s.Load(t.Context(), storetest.Domain(t, "unknown.example")); !errors.Is(err, cache.ErrNotFound) {
+		t.Errorf("Load of an unknown domain: %v, want cache.ErrNotFound", err)
+	}
+	if got := sm.use(t, s); got != len(sm.records)-1 {
+		t.Errorf("%d records were found, want all but one of %d", got, len(sm.records))
+	}
+	r := sm.records["d9.example"]
+	r.Refresh = r.Refresh.Add(time.Hour)
+	if err := s.Save(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Load(t.Context(), bad); err != nil || !storetest.Equal(got, r) {
+		t.Errorf("Load after it was saved again: %v", err)
+	}
+	due, err := s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, d := range due {
+		if d == bad {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("the domain is due %d times, want once", n)
+	}
+}
+
+func TestSalvageGoesOnAfterARestart(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageBranch(t, o.Path)
+	s := &Store{o: o, turn: make(chan struct{}, 1), salvager: true} // nobody copies
+	s.o.setDefaults()
+	s.life, s.end = t.Context(), func() {}
+	s.state.Store(&state{})
+	if err := s.openCurrent(); err != nil {
+		t.Fatal(err)
+	}
+	sm.use(t, s)
+	removed := storetest.Domain(t, "d3.example")
+	if err := s.Remove(t.Context(), removed); err != nil {
+		t.Fatal(err)
+	}
+	failed := storetest.Failed(t, "d11.example", time.Now())
+	if err := s.Save(t.Context(), failed); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		waitSalvaged(t, s)
+		delete(sm.records, "d3.example")
+		if got := sm.use(t, s); got != len(sm.records) {
+			t.Errorf("%d of %d records were found", got, len(sm.records))
+		}
+		if _, err := s.Load(t.Context(), removed); err == nil {
+			t.Error("a removed domain came back")
+		}
+	})
+}
+
+func TestAFailureTakesNoPlaceOfASalvagedPolicy(t *testing.T) {
+	sm := newSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := writeImage(t, sm.image)
+		damageBranch(t, o.Path)
+		s := open(t, o)
+		want := sm.records["d11.example"]
+		if _, err := s.Load(t.Context(), storetest.Domain(t, "unknown.example")); !errors.Is(err, cache.ErrDamaged) {
+			t.Fatalf("Load: %v, want cache.ErrDamaged", err)
+		}
+		waitSalvaged(t, s)
+		failed := storetest.Failed(t, "d11.example", time.Now())
+		if err := s.Save(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		want.Failure, want.LastUse = failed.Failure, failed.LastUse
+		got, err := s.Load(t.Context(), want.Domain)
+		if err != nil || !storetest.Equal(got, want) {
+			t.Errorf("Load = %+v, %v, want the policy with the failure", got, err)
+		}
+	})
+}
+
+func TestAFewDamagedFilesAreKept(t *testing.T) {
+	sm := newSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := writeImage(t, sm.image)
+		for range 6 {
+			damageBranch(t, o.Path)
+			s := open(t, o)
+			if _, err := s.Load(t.Context(), storetest.Domain(t, "d7.example")); err != nil && !errors.Is(err, cache.ErrDamaged) {
+				t.Errorf("Load: %v", err)
+			}
+			waitSalvaged(t, s)
+			if got := sm.use(t, s); got != len(sm.records) {
+				t.Errorf("%d of %d records were found", got, len(sm.records))
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		aside, err := filepath.Glob(o.Path + ".damaged-*")
+		if err != nil || len(aside) != keepDamaged {
+			t.Errorf("set aside are %v, %v, want %d files", aside, err, keepDamaged)
+		}
+	})
+}
