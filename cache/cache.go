@@ -66,7 +66,8 @@ type Options struct {
 	// of the flight; 0 means 10 s.
 	AnswerWithin time.Duration
 	// Recheck is the least time between two looks at a TXT record, which the
-	// resolver keeps; 0 means 60 s. Below a minute it stands for 5 minutes
+	// resolver keeps, and between two fetches that an operator may have made;
+	// 0 means 60 s. Below a minute it stands for 5 minutes
 	// where those tell whether a policy lives long enough to be refreshed.
 	Recheck time.Duration
 	// Idle is how long a domain may go without a question before its policy
@@ -101,6 +102,7 @@ type Cache struct {
 	resolver     Resolver
 	parse        func(text string) (*policy.STSPolicy, error)
 	answerWithin time.Duration
+	recheck      time.Duration
 	shortLife    time.Duration
 	idle         time.Duration
 	// useStep is how exactly the last use is known.
@@ -132,6 +134,7 @@ type Cache struct {
 	// writeAfter is when a write is tried again after one failed; zero if the
 	// last one did not.
 	writeAfter time.Time
+	trouble    StoreTrouble
 	running    int
 	closed     bool
 	landed     chan struct{}
@@ -150,7 +153,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{
 		store: o.Store, resolver: o.Resolver, parse: o.Parse,
-		answerWithin: o.AnswerWithin, shortLife: shortLife,
+		answerWithin: o.AnswerWithin, recheck: o.Recheck, shortLife: shortLife,
 		idle: o.Idle, useStep: min(time.Hour, o.Idle/4),
 		log: o.Log, metrics: o.Metrics, started: time.Now(),
 		lookups: make(slots, maxLookups), fetches: make(slots, o.FirstFetches),

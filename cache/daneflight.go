@@ -17,6 +17,9 @@ type daneFlight struct {
 	deadline time.Time
 	landed   chan struct{}
 	done     bool
+	// forgotten says that what is learned answers who waits for it, and is
+	// not remembered: the domain was forgotten meanwhile.
+	forgotten bool
 }
 
 // joinDANE returns the lookup of the next-hop that q asks for, begun if there
@@ -79,7 +82,9 @@ func (c *Cache) flyDANE(f *daneFlight) {
 	if c.ctx.Err() == nil {
 		c.mu.Lock()
 		f.dane = next
-		c.keepDANE(f.hop, next)
+		if !f.forgotten {
+			c.keepDANE(f.hop, next)
+		}
 		c.mu.Unlock()
 	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,6 +19,10 @@ const (
 	goalRefresh
 	// goalWrite: bring the record in the store up to date.
 	goalWrite
+	// goalRenew: look and fetch for an operator, see [Cache.Refresh].
+	goalRenew
+	// goalForget: forget the domain for an operator, see [Cache.Purge].
+	goalForget
 )
 
 // flight is work on the STS fact of a domain. There is one at a time for a
@@ -29,6 +34,16 @@ type flight struct {
 	use     *use
 	// damaged is as in entry; only the goroutine of the flight uses it.
 	damaged time.Time
+	// ctx ends with Close, and with cancel when the domain is forgotten.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// after is the flight that has to land before this one begins; nil if
+	// there is none, or once this one has landed.
+	after *flight
+	// done is closed when the flight has landed and is followed by another.
+	done chan struct{}
+	// outcome is what an operator is told; it is set before done is closed.
+	outcome outcome
 
 	// sts is what is known so far. Lost is set in it until the store was
 	// asked.
@@ -41,6 +56,9 @@ type flight struct {
 	// end, when landed is set.
 	changed chan struct{}
 	landed  bool
+	// forgotten says that what the flight found out was not remembered: the
+	// domain was forgotten meanwhile.
+	forgotten bool
 }
 
 // joinSTS returns the flight of the domain that q asks for, begun if there is
@@ -75,28 +93,54 @@ func (c *Cache) mayRenew() bool {
 	return !c.closed && c.lookups.free() > cap(c.lookups)/2
 }
 
-// launch begins a flight. After Close it returns one that has landed. c.mu is
-// held.
+// launch begins a flight. If the domain has one, the new one takes its place
+// and begins when that has landed. After Close it returns one that has landed.
+// c.mu is held.
 func (c *Cache) launch(domain policy.Domain, g goal, now time.Time) *flight {
-	f := &flight{domain: domain, goal: g, started: now, use: &use{}, changed: make(chan struct{})}
-	f.sts.Lost = true
-	if e := c.memory.peek(domain); e != nil && e.known {
-		f.sts, f.use, f.damaged = e.sts, e.use, e.damaged
-	}
+	f := &flight{domain: domain, goal: g, started: now, use: &use{}, changed: make(chan struct{}), done: make(chan struct{})}
+	c.takeKnown(f)
 	if c.closed {
 		f.landed = true
 		close(f.changed)
+		close(f.done)
 		return f
 	}
-	c.flights[domain] = f
+	f.ctx, f.cancel = context.WithCancel(c.ctx)
+	f.after, c.flights[domain] = c.flights[domain], f
 	c.running++
-	go c.fly(f)
+	go c.fly(f, f.after)
 	return f
 }
 
-func (c *Cache) fly(f *flight) {
+// takeKnown gives a flight what memory holds of its domain; if that is nothing,
+// the store has to be asked. c.mu is held.
+func (c *Cache) takeKnown(f *flight) {
+	f.sts = policy.STS{Lost: true}
+	e := c.memory.peek(f.domain)
+	if e == nil || !e.known {
+		return
+	}
+	atLeast(&e.use.last, f.use.last.Load())
+	f.sts, f.use, f.damaged = e.sts, e.use, e.damaged
+}
+
+// follow waits until the flight before f has landed, and has f begin with what
+// that has learned.
+func (c *Cache) follow(f, before *flight) {
+	<-before.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.takeKnown(f)
+	c.showLocked(f, &f.sts)
+}
+
+// fly does the work of a flight once the one before it, if any, has landed.
+func (c *Cache) fly(f, before *flight) {
 	defer c.landSTS(f)
 	defer c.survive(f.domain)
+	if before != nil {
+		c.follow(f, before)
+	}
 	switch f.goal {
 	case goalRefresh:
 		defer c.refreshes.release()
@@ -104,6 +148,10 @@ func (c *Cache) fly(f *flight) {
 	case goalWrite:
 		defer c.writes.release()
 		c.bringUpToDate(f)
+	case goalRenew:
+		c.renew(f)
+	case goalForget:
+		c.forget(f)
 	default:
 		c.discover(f)
 	}
@@ -112,9 +160,13 @@ func (c *Cache) fly(f *flight) {
 func (c *Cache) landSTS(f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f.landed = true
+	f.landed, f.after = true, nil
+	f.cancel()
 	close(f.changed)
-	delete(c.flights, f.domain)
+	close(f.done)
+	if c.flights[f.domain] == f {
+		delete(c.flights, f.domain)
+	}
 	c.land()
 }
 
@@ -153,12 +205,12 @@ func (c *Cache) discover(f *flight) {
 // look takes what is known and looks at the TXT record. It reports whether
 // that was done.
 func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
-	if !c.lookups.acquire(c.ctx, f.started.Add(c.answerWithin)) {
+	if !c.lookups.acquire(f.ctx, f.started.Add(c.answerWithin)) {
 		return policy.STS{}, false
 	}
 	defer c.lookups.release()
 	prev := c.recall(f)
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return policy.STS{}, false
 	}
 	if now := time.Now(); f.stored && prev.InForce(now) {
@@ -167,18 +219,18 @@ func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
 	} else {
 		c.show(f, &prev)
 	}
-	next = c.resolver.Look(c.ctx, f.domain, prev)
-	return next, c.ctx.Err() == nil
+	next = c.resolver.Look(f.ctx, f.domain, prev)
+	return next, f.ctx.Err() == nil
 }
 
 // fetch fetches the policy that a look wanted.
 func (c *Cache) fetch(f *flight, prev *policy.STS) {
-	if !c.fetches.acquire(c.ctx, f.started.Add(c.answerWithin)) {
+	if !c.fetches.acquire(f.ctx, f.started.Add(c.answerWithin)) {
 		return
 	}
 	next := func() policy.STS {
 		defer c.fetches.release()
-		return c.resolver.Fetch(c.ctx, f.domain, *prev)
+		return c.resolver.Fetch(f.ctx, f.domain, *prev)
 	}()
 	c.commit(f, prev, &next)
 }
@@ -186,14 +238,14 @@ func (c *Cache) fetch(f *flight, prev *policy.STS) {
 // commit makes what a fetch brought durable, then known. A flight that was cut
 // short by Close brought nothing. It reports whether the store took it.
 func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return false
 	}
 	// A record that cannot be read may hold a policy; a failure must not
 	// take its place.
 	unreadable := next.Lost || !f.damaged.IsZero() && next.Policy == nil
 	written := unreadable || c.write(f, next)
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return false
 	}
 	c.learn(f, next)
@@ -223,7 +275,7 @@ func (c *Cache) learn(f *flight, sts *policy.STS) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.memory.peek(f.domain)
-	if f.goal == goalAsk || !f.deadline.IsZero() || old != nil && old.known {
+	if f.goal == goalAsk || f.goal == goalRenew || !f.deadline.IsZero() || old != nil && old.known {
 		e := old.withSTS(now, &settled, f.use)
 		e.damaged = f.damaged
 		c.memory.put(now, f.domain, e)

@@ -36,9 +36,10 @@ const (
 
 // What failed, the label op of Metrics.StoreFailed.
 const (
-	opLoad = "load"
-	opSave = "save"
-	opDue  = "due"
+	opLoad   = "load"
+	opSave   = "save"
+	opDue    = "due"
+	opRemove = "remove"
 )
 
 // Metrics counts what the cache does. It is safe for concurrent use.
@@ -49,7 +50,8 @@ type Metrics interface {
 	Refreshed(result string)
 	// PolicyChanged counts a fetch that changed a policy.
 	PolicyChanged(change string)
-	// StoreFailed counts an access to the store that failed: load, save, due.
+	// StoreFailed counts an access to the store that failed: load, save, due,
+	// remove.
 	StoreFailed(op string)
 }
 

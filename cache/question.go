@@ -98,9 +98,10 @@ func (c *Cache) considerSTS(q *question, now time.Time) bool {
 }
 
 // brokeOff reports whether the flight ended without an answer for who waited
-// for it: it was none that looks at the TXT record. c.mu is held.
+// for it: it was none that looks at the TXT record, or was cut short because
+// the domain was forgotten. c.mu is held.
 func (f *flight) brokeOff(asked time.Time) bool {
-	return f.landed && f.goal != goalAsk && !f.sts.InForce(asked)
+	return f.landed && (f.goal != goalAsk || f.forgotten) && !f.sts.InForce(asked)
 }
 
 // considerDANE brings q.dane up to date and reports whether there is nothing

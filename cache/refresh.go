@@ -157,7 +157,7 @@ func (c *Cache) someUnwritten(now time.Time) []policy.Domain {
 // refresh is the flight that fetches a policy again.
 func (c *Cache) refresh(f *flight) {
 	sts := c.recall(f)
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
@@ -194,7 +194,7 @@ func (c *Cache) unsetDue(f *flight, sts *policy.STS) {
 	if !c.write(f, sts) {
 		c.hold(f.domain, later(sts.Refresh, time.Now().Add(retryWrites)))
 	}
-	if c.ctx.Err() == nil {
+	if f.ctx.Err() == nil {
 		c.learn(f, sts)
 	}
 	c.mu.Lock()
@@ -208,12 +208,12 @@ func (c *Cache) unsetDue(f *flight, sts *policy.STS) {
 // RFC 8461, section 10.2: "regardless of the state of the TXT record".
 func (c *Cache) fetchAgain(f *flight, sts *policy.STS) string {
 	sts.Wanted = ""
-	next := c.resolver.Fetch(c.ctx, f.domain, *sts)
-	if !c.commit(f, sts, &next) && c.ctx.Err() == nil {
+	next := c.resolver.Fetch(f.ctx, f.domain, *sts)
+	if !c.commit(f, sts, &next) && f.ctx.Err() == nil {
 		c.hold(f.domain, later(next.Refresh, time.Now().Add(retryWrites)))
 	}
 	switch {
-	case c.ctx.Err() != nil:
+	case f.ctx.Err() != nil:
 		return RefreshSkipped
 	case next.Failure.At.IsZero():
 		return RefreshOK

@@ -59,7 +59,7 @@ func (c *Cache) recall(f *flight) policy.STS {
 // load asks the store. An error of the store is never "no policy".
 // prev is what is known beside it.
 func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
-	ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
 	defer cancel()
 	r, err := c.store.Load(ctx, f.domain)
 	now := time.Now()
@@ -74,7 +74,7 @@ func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
 		f.damaged, prev.Lost = time.Time{}, false
 		return prev
 	}
-	if c.ctx.Err() == nil {
+	if f.ctx.Err() == nil {
 		c.storeFailed(opLoad, "a record could not be read; mail is deferred where the network gives no policy either", f.domain, err)
 	}
 	prev.Lost = c.isLost(f, now, err)
@@ -160,7 +160,7 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 	if last == 0 {
 		last = time.Now().Unix()
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
 	defer cancel()
 	err := c.store.Save(ctx, recordOf(f.domain, sts, time.Unix(last, 0)))
 	if err == nil {
@@ -172,7 +172,7 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 		c.writeAfter = time.Time{}
 		return true
 	}
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return false
 	}
 	c.storeFailed(opSave, "a policy could not be stored; it is applied, and stored later", f.domain, err)
@@ -191,7 +191,7 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 // domain that was asked for after it had been idle is refreshed again.
 func (c *Cache) bringUpToDate(f *flight) {
 	sts := c.recall(f)
-	if c.ctx.Err() != nil {
+	if f.ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
@@ -205,7 +205,7 @@ func (c *Cache) bringUpToDate(f *flight) {
 		sts.Refresh = now
 	}
 	c.write(f, &sts)
-	if c.ctx.Err() == nil {
+	if f.ctx.Err() == nil {
 		c.learn(f, &sts)
 	}
 }
@@ -221,6 +221,9 @@ func (c *Cache) asleep(sts *policy.STS) bool {
 // storeFailed counts an error of the store, and logs it now and then.
 func (c *Cache) storeFailed(op, message string, domain policy.Domain, err error) {
 	c.metrics.StoreFailed(op)
+	c.mu.Lock()
+	c.trouble = StoreTrouble{At: time.Now(), Op: op, Err: err}
+	c.mu.Unlock()
 	if c.limiter.allow(time.Now(), "store "+op) {
 		c.log.Error(message, zap.Stringer("domain", domain), zap.Error(err))
 	}
