@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"tlspolicyd/cache"
 	"tlspolicyd/internal/config"
+	"tlspolicyd/internal/metrics"
 	"tlspolicyd/resolver/dane"
 	"tlspolicyd/resolver/dnsclient"
 	"tlspolicyd/resolver/mtasts"
@@ -33,6 +35,10 @@ type daemon struct {
 	store  *store
 	cache  *cache.Cache
 	server *socketmap.Server
+
+	metrics *metrics.Metrics
+	http    config.Address // of the pages for monitoring; may be none
+	ready   atomic.Bool    // Postfix is answered
 }
 
 // facts is how the cache finds things out: MTA-STS from one package, DANE from
@@ -53,7 +59,8 @@ func (f facts) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) p
 // newDaemon builds the daemon from the bottom up: DNS, what is found out
 // through it, the memory, the answers.
 func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon, error) {
-	resolver, err := newDNS(c, log)
+	counts := metrics.New(metrics.Options{Version: programVersion(), Log: log.Named("metrics")})
+	resolver, err := newDNS(c, counts, log)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +74,7 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		Proxy:         c.STS.Proxy,
 		UserAgent:     "tlspolicyd/" + programVersion(),
 		Log:           log.Named("mtasts"),
+		Metrics:       counts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("policy fetches: %w", err)
@@ -89,19 +97,26 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		Recheck:      c.Cache.Recheck,
 		Idle:         c.Cache.Idle,
 		Log:          log.Named("cache"),
+		Metrics:      counts,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: %w", err), kept.close())
 	}
 	handler := policymap.New(memory, policymap.Options{
-		Keys: policymap.KeyRules{NoSmartHosts: !c.SmartHosts},
-		Log:  log.Named("policymap"),
+		Keys:    policymap.KeyRules{NoSmartHosts: !c.SmartHosts},
+		Log:     log.Named("policymap"),
+		Metrics: counts,
 	})
-	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap")}
-	return &daemon{log: log, dns: tested, sts: sts, store: kept, cache: memory, server: server}, nil
+	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap"), Metrics: counts}
+	counts.WatchCache(memory.Entries)
+	counts.WatchStore(kept.entries)
+	return &daemon{
+		log: log, dns: tested, sts: sts, store: kept, cache: memory, server: server,
+		metrics: counts, http: c.Admin.HTTP,
+	}, nil
 }
 
-func newDNS(c *config.Config, log *zap.Logger) (*dnsclient.Client, error) {
+func newDNS(c *config.Config, counts *metrics.Metrics, log *zap.Logger) (*dnsclient.Client, error) {
 	servers := make([]string, len(c.DNS.Servers))
 	for i, s := range c.DNS.Servers {
 		servers[i] = s.String()
@@ -112,6 +127,7 @@ func newDNS(c *config.Config, log *zap.Logger) (*dnsclient.Client, error) {
 		Attempts: c.DNS.Attempts,
 		TrustAD:  c.DNS.TrustAD,
 		Log:      log.Named("dns"),
+		Metrics:  counts,
 	})
 }
 
@@ -134,8 +150,10 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 
 // run serves until ctx ends or a listener fails, and then takes everything
 // down in the reverse order of its making: no new questions, those in progress
-// are answered, refresh ends, flights are awaited, the store is closed.
+// are answered, refresh ends, flights are awaited, the store is closed. Who
+// monitors it sees it from before the beginning to after the end.
 func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
+	defer d.watch(ctx)()
 	refreshing, stopRefresh := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRefresh()
 	failed := make(chan error, len(listeners))
@@ -148,6 +166,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 			}
 		})
 	}
+	d.ready.Store(true)
 	background.Go(func() {
 		if err := d.cache.Run(refreshing); !errors.Is(err, context.Canceled) {
 			d.log.Error("refreshing policies ended; policies still hold to their end", zap.Error(err))
@@ -165,6 +184,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	case err = <-failed:
 		d.log.Error("a listener failed", zap.Error(err))
 	}
+	d.ready.Store(false)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	err = errors.Join(err, d.server.Shutdown(grace))
