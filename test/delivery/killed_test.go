@@ -44,4 +44,3 @@ func TestKilled(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
-
