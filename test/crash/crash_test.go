@@ -108,11 +108,14 @@ func roundOf(reply, domain string) (int64, bool) {
 	return round, reply == world.Secure(host(domain, round))
 }
 
-// load has all clients ask until the daemon is killed under their hands.
+// load has all clients ask until the daemon is killed under their hands. The
+// first answer after a while is what kills it: whatever should have been written
+// before that answer has to be there at this very moment.
 func (m *memory) load(t *testing.T, d *world.Daemon, while time.Duration) {
 	t.Helper()
 	var killed atomic.Bool
 	var asking sync.WaitGroup
+	end := time.Now().Add(while)
 	for range clients {
 		asking.Go(func() {
 			client, err := d.Dial(t.Context())
@@ -130,13 +133,13 @@ func (m *memory) load(t *testing.T, d *world.Daemon, while time.Duration) {
 					}
 					return
 				}
+				if i%2 == 0 && time.Now().After(end) && killed.CompareAndSwap(false, true) {
+					d.Kill(t)
+				}
 				m.note(t, domain, reply.String())
 			}
 		})
 	}
-	time.Sleep(while)
-	killed.Store(true)
-	d.Kill(t)
 	asking.Wait()
 	if lines := d.Log.About("panic", "damaged"); len(lines) > 0 {
 		t.Errorf("the daemon said %q", lines)
