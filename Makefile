@@ -6,8 +6,10 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 LINT     = $(GO) tool -modfile=.ci/tools/golangci-lint.mod golangci-lint
 VULN     = $(GO) tool -modfile=.ci/tools/govulncheck.mod govulncheck
 FUZZTIME ?= 60s
+KILLS   ?= 500
+POLICIES ?= 1000000
 
-.PHONY: build run test unit lint e2e setup fuzz vuln clean
+.PHONY: build run test unit lint e2e crash scale setup fuzz vuln clean
 
 build: bin/tlspolicyd ## the daemon, static, in bin/
 
@@ -32,6 +34,12 @@ setup: ## as root: install what the end-to-end tests need, and build their trees
 
 e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
 	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...
+
+crash: ## as root: kill -9 the daemon KILLS times under load, and count what it forgot
+	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/crash -kills $(KILLS)
+
+scale: ## as root: the daemon with POLICIES policies in its store; see docs/performance.md
+	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/scale -policies $(POLICIES)
 
 fuzz: ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
