@@ -15,7 +15,7 @@
 //
 // Limits: Options.Memory policies with on average 4 KiB of text, and as many
 // absences, each with the DANE facts of at most 8 next-hops; 4,096 looks and
-// DANE lookups, Options.FirstFetches first fetches and Options.Refreshes
+// DANE lookups, 256 records that are read, Options.FirstFetches first fetches and Options.Refreshes
 // refreshes at a time; 32 refreshes started per second; 10,000 facts that the
 // store would not take; 5 s for one access to the store; a domain whose record
 // is damaged is deferred for at most 60 s.
@@ -89,6 +89,7 @@ type Options struct {
 // Limits that are nobody's to set.
 const (
 	maxLookups = 4096
+	maxLoads   = 256
 	// storeTimeout bounds one access to the store, so that one which hangs
 	// neither withholds what is known nor passes for "no record".
 	storeTimeout = 5 * time.Second
@@ -115,7 +116,7 @@ type Cache struct {
 	// records are anchored.
 	started time.Time
 
-	lookups, fetches, refreshes, writes slots
+	lookups, loads, fetches, refreshes, writes slots
 
 	memory *memory
 
@@ -156,7 +157,7 @@ func New(o Options) (*Cache, error) {
 		answerWithin: o.AnswerWithin, recheck: o.Recheck, shortLife: shortLife,
 		idle: o.Idle, useStep: min(time.Hour, o.Idle/4),
 		log: o.Log, metrics: o.Metrics, started: time.Now(),
-		lookups: make(slots, maxLookups), fetches: make(slots, o.FirstFetches),
+		lookups: make(slots, maxLookups), loads: make(slots, maxLoads), fetches: make(slots, o.FirstFetches),
 		refreshes: make(slots, o.Refreshes), writes: make(slots, maxWrites),
 		memory:    m,
 		flights:   make(map[policy.Domain]*flight),

@@ -194,6 +194,7 @@ func (c *Cache) lookAnew(f *flight) (next policy.STS, ok bool) {
 	if f.ctx.Err() != nil {
 		return policy.STS{}, false
 	}
+	c.show(f, &prev)
 	if time.Since(later(prev.Fetched, prev.Failure.At)) < c.recheck {
 		f.end(outcome{renewal: RenewalTooSoon, sts: prev})
 		return policy.STS{}, false

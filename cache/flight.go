@@ -205,10 +205,8 @@ func (c *Cache) discover(f *flight) {
 // look takes what is known and looks at the TXT record. It reports whether
 // that was done.
 func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
-	if !c.lookups.acquire(f.ctx, f.started.Add(c.answerWithin)) {
-		return policy.STS{}, false
-	}
-	defer c.lookups.release()
+	// However many lookups there are, what the store holds is asked for first:
+	// it answers without them.
 	prev := c.recall(f)
 	if f.ctx.Err() != nil {
 		return policy.STS{}, false
@@ -219,6 +217,10 @@ func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
 	} else {
 		c.show(f, &prev)
 	}
+	if !c.lookups.acquire(f.ctx, f.started.Add(c.answerWithin)) {
+		return policy.STS{}, false
+	}
+	defer c.lookups.release()
 	next = c.resolver.Look(f.ctx, f.domain, prev)
 	return next, f.ctx.Err() == nil
 }

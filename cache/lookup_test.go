@@ -299,6 +299,40 @@ func TestFullPoolOfFirstFetches(t *testing.T) {
 	})
 }
 
+func TestFullPoolOfLookups(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keep(t, stored(t, "example.com", enforce, time.Now().Add(-30*time.Minute)))
+		w.lookTakes = time.Minute
+		r := start(t, w, Options{})
+		defer r.stop()
+		var wg sync.WaitGroup
+		for i := range maxLookups {
+			wg.Go(func() { r.want(fmt.Sprintf("d%d.example", i), policy.NotFound, 10*time.Second) })
+		}
+		time.Sleep(time.Second)
+		// What is stored applies at once; where nothing is, nothing is known.
+		r.want("example.com", policy.Secure, 0)
+		r.want("none.example", policy.NotFound, 10*time.Second)
+		wg.Wait()
+	})
+}
+
+func TestStoreIsNotAskedForManyRecordsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.loadTakes = time.Second
+		r := start(t, w, Options{})
+		defer r.stop()
+		var wg sync.WaitGroup
+		for i := range 3 * maxLoads {
+			wg.Go(func() {
+				r.want(fmt.Sprintf("d%d.example", i), policy.NotFound, time.Duration(1+i/maxLoads)*time.Second)
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+	})
+}
+
 func TestCloseCutsFlightsShortAndRemembersNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.publish("example.com", site{id: "1", text: enforce})

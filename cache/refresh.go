@@ -160,6 +160,8 @@ func (c *Cache) refresh(f *flight) {
 	if f.ctx.Err() != nil {
 		return
 	}
+	// Who asks meanwhile does not wait for the network.
+	c.show(f, &sts)
 	now := time.Now()
 	switch {
 	case sts.Lost && f.damaged.IsZero():

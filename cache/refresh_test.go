@@ -89,6 +89,24 @@ func TestRefreshThatHangsBeyondExpiry(t *testing.T) {
 	})
 }
 
+func TestRefreshThatHangsWithholdsNothingThatIsStored(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keep(t, stored(t, "enforce.example", enforce, time.Now().Add(-90*time.Minute)))
+		w.keep(t, stored(t, "testing.example", "testing 2h mx.example.com", time.Now().Add(-90*time.Minute)))
+		w.fetchTakes = time.Minute
+		r := start(t, w, Options{})
+		defer r.stop()
+		time.Sleep(1500 * time.Millisecond)
+		for range 2 {
+			r.want("enforce.example", policy.Secure, 0)
+			r.want("testing.example", policy.NotFound, 0)
+		}
+		if n := w.count(w.fetches, "enforce.example"); n != 1 {
+			t.Errorf("%d fetches, want that of the refresh only", n)
+		}
+	})
+}
+
 func TestQuestionThatWaitedForAFailedRefreshLooksForItself(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.keep(t, stored(t, "example.com", enforce, time.Now().Add(-time.Hour)))

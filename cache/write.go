@@ -61,7 +61,7 @@ func (c *Cache) recall(f *flight) policy.STS {
 func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
 	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
 	defer cancel()
-	r, err := c.store.Load(ctx, f.domain)
+	r, err := c.loadRecord(ctx, f.domain)
 	now := time.Now()
 	if err == nil {
 		var sts policy.STS
@@ -79,6 +79,18 @@ func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
 	}
 	prev.Lost = c.isLost(f, now, err)
 	return prev
+}
+
+// errStoreBusy: the store is not done with so many others.
+var errStoreBusy = errors.New("too many records are being read")
+
+// loadRecord asks the store when there is a place for that.
+func (c *Cache) loadRecord(ctx context.Context, domain policy.Domain) (Record, error) {
+	if until, _ := ctx.Deadline(); !c.loads.acquire(ctx, until) {
+		return Record{}, errStoreBusy
+	}
+	defer c.loads.release()
+	return c.store.Load(ctx, domain)
 }
 
 // isLost reports whether mail has to wait for what the store may have known.
@@ -194,6 +206,7 @@ func (c *Cache) bringUpToDate(f *flight) {
 	if f.ctx.Err() != nil {
 		return
 	}
+	c.show(f, &sts)
 	now := time.Now()
 	if !f.damaged.IsZero() || sts.Lost || sts.Policy == nil && sts.Failure.At.IsZero() {
 		c.mu.Lock()
