@@ -32,7 +32,8 @@ const (
 	// OutcomeFailed: an answer, without AD or from a server whose AD bit does
 	// not count.
 	OutcomeFailed
-	// OutcomeSilent: nothing that is an answer.
+	// OutcomeSilent: nothing that is an answer, such as SERVFAIL, or a proof
+	// that the root has no servers.
 	OutcomeSilent
 )
 
@@ -160,20 +161,25 @@ func (c *Client) test(ctx context.Context, s *server, now time.Time) {
 	if ctx.Err() != nil {
 		return
 	}
-	t := &test{began: now}
-	switch {
-	case err != nil:
-		t.outcome, t.detail = OutcomeSilent, err.Error()
-		last := s.last.Load()
-		t.validates = last != nil && last.validates
-	case !s.trustAD:
-		t.outcome, t.detail = OutcomeFailed, "its AD bit does not count: it is not on this host, and not declared to be trusted"
-	case !result.done || len(result.answer.Records) == 0 || result.answer.Security != Secure:
-		t.outcome, t.detail = OutcomeFailed, "it answered without AD: it does not validate"
-	default:
-		t.outcome, t.validates = OutcomePassed, true
-	}
+	t := s.judge(result, err)
+	t.began = now
 	s.last.Store(t)
+}
+
+// judge tells how a test went.
+func (s *server) judge(result chain, err *Error) *test {
+	switch last := s.last.Load(); {
+	case err != nil:
+		return &test{outcome: OutcomeSilent, detail: err.Error(), validates: last != nil && last.validates}
+	case !s.trustAD:
+		return &test{outcome: OutcomeFailed, detail: "its AD bit does not count: it is not on this host, and not declared to be trusted"}
+	case result.security != Secure:
+		return &test{outcome: OutcomeFailed, detail: "it answered without AD: it does not validate"}
+	case len(result.answer.Records) == 0:
+		return &test{outcome: OutcomeSilent, detail: "it proves that the root has no servers, which cannot be", validates: last != nil && last.validates}
+	default:
+		return &test{outcome: OutcomePassed, validates: true}
+	}
 }
 
 // validation is what the tests of all servers say together.

@@ -69,7 +69,7 @@ func TestOutcomeOfATest(t *testing.T) {
 		{"no AD from loopback", first, false, fails, dnsclient.OutcomeFailed},
 		{"no AD from afar", third, false, fails, dnsclient.OutcomeFailed},
 		{"no AD from afar, trusted", third, true, fails, dnsclient.OutcomeFailed},
-		{"the absence of records, with AD", first, false, says(func(m *dns.Msg) { m.Answer = nil }), dnsclient.OutcomeFailed},
+		{"the absence of records, with AD", first, false, says(func(m *dns.Msg) { m.Answer = nil }), dnsclient.OutcomeSilent},
 		{"the absence of records, without AD", first, false, says(func(m *dns.Msg) { m.Answer, m.AuthenticatedData = nil, false }), dnsclient.OutcomeFailed},
 		{"nothing", first, false, silent, dnsclient.OutcomeSilent},
 		{"a dead server", first, false, nil, dnsclient.OutcomeSilent},
@@ -188,6 +188,12 @@ func TestWhenServersAreTested(t *testing.T) {
 			if got := c.Servers()[0].Outcome; got != dnsclient.OutcomeSilent {
 				t.Errorf("got %v, want silent", got)
 			}
+			n.set(first, passes)
+			time.Sleep(2 * time.Second)
+			n.seen()
+			if got := seconds(n, 4*time.Minute); len(got) != 0 {
+				t.Errorf("when it is back it was tested at %v s", got)
+			}
 		})
 	})
 	t.Run("one whose error a query met is not", func(t *testing.T) {
@@ -294,6 +300,26 @@ func TestValidatingWaitsForTheFirstTest(t *testing.T) {
 		start = time.Now()
 		if c.Validating(t.Context()) || time.Since(start) != 0 || len(n.seen()) != 0 {
 			t.Error("later: not answered at once by what is known")
+		}
+	})
+}
+
+// One server failed, and the test of the other is not over.
+func TestWhatIsNotTestedYetMayValidate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(network)
+		n.set(first, silent)
+		n.set(second, fails)
+		c := newClient(t, n, dnsclient.Options{Servers: []string{first, second}})
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for range 2 {
+			if !c.Validating(impatient) {
+				t.Errorf("got false, with %+v", c.Servers())
+			}
+		}
+		if c.Validating(t.Context()) {
+			t.Errorf("got true, with %+v", c.Servers())
 		}
 	})
 }
