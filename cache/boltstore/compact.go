@@ -58,8 +58,8 @@ func (s *Store) rewrite(f *file) error {
 	c := copier{write: func(batch []*entry) error {
 		return next.update(&o, false, func(p *planner) error { return p.copyAll(batch) })
 	}}
-	sc := scan{file: f, found: c.add}
-	if err := errors.Join(sc.run(), c.flush()); err != nil {
+	sc, err := f.scan(c.add)
+	if err := errors.Join(err, c.flush()); err != nil {
 		return err
 	}
 	if sc.lost {

@@ -60,7 +60,11 @@ func openFile(path string) (*file, error) {
 
 // refresh makes the state of the last commit the one that is read.
 func (f *file) refresh() error {
-	v, err := readView(f.r)
+	info, err := f.r.Stat()
+	if err != nil {
+		return fmt.Errorf("size of the store: %w", err)
+	}
+	v, err := readView(f.r, info.Size())
 	if err != nil {
 		return err
 	}

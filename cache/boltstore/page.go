@@ -111,6 +111,9 @@ func (ps *pager) raw(id, n uint64) ([]byte, error) {
 // parsePage checks a leaf or branch and returns how many bytes of it are used:
 // the elements, then their keys and values without gaps, keys in order.
 func parsePage(buf []byte) (*page, int, error) {
+	if len(buf) < headerSize {
+		return nil, 0, fmt.Errorf("%w: a page of %d bytes", errDamage, len(buf))
+	}
 	flags := native.Uint16(buf[8:])
 	p := &page{leaf: flags == flagLeaf, count: int(native.Uint16(buf[10:])), buf: buf}
 	if !p.leaf && (flags != flagBranch || p.count == 0) {

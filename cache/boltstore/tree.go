@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 
 	"tlspolicyd/cache"
 )
@@ -30,18 +30,14 @@ type view struct {
 	totals  totals
 }
 
-// readView reads where the last commit left the file.
-func readView(r *os.File) (*view, error) {
+// readView reads where the last commit left a file of so many bytes.
+func readView(r io.ReaderAt, bytes int64) (*view, error) {
 	m, err := readMeta(r)
 	if err != nil {
 		return nil, err
 	}
-	info, err := r.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("size of the store: %w", err)
-	}
-	if m.high <= firstPage || m.high > uint64(info.Size())/m.size {
-		return nil, fmt.Errorf("%w: %d pages in a file of %d bytes", errDamage, m.high, info.Size())
+	if m.high <= firstPage || m.high > uint64(bytes)/m.size {
+		return nil, fmt.Errorf("%w: %d pages in a file of %d bytes", errDamage, m.high, bytes)
 	}
 	v := &view{pager: pager{r: r, size: int(m.size), high: m.high}, root: m.root}
 	if v.free, err = v.readFreelist(m.freelist); err != nil {
@@ -92,9 +88,6 @@ func (v *view) readBuckets() error {
 
 // parseInline reads the page of a bucket that is kept inside its parent.
 func parseInline(b []byte) (*page, error) {
-	if len(b) < headerSize {
-		return nil, fmt.Errorf("%w: a bucket of %d bytes", errDamage, len(b))
-	}
 	p, used, err := parsePage(b)
 	if err != nil {
 		return nil, err
