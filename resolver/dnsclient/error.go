@@ -38,30 +38,26 @@ const (
 	KindName
 )
 
+// words are the kinds as in the labels of metrics.
+var words = [...]string{
+	KindNetwork:   "network",
+	KindTimeout:   "timeout",
+	KindCanceled:  "canceled",
+	KindServFail:  "servfail",
+	KindRefused:   "refused",
+	KindRcode:     "rcode",
+	KindLame:      "lame",
+	KindMalformed: "malformed",
+	KindLoop:      "loop",
+	KindName:      "name",
+}
+
 // String returns the kind as one word, as in the labels of metrics.
 func (k Kind) String() string {
-	switch k {
-	case KindTimeout:
-		return "timeout"
-	case KindCanceled:
-		return "canceled"
-	case KindServFail:
-		return "servfail"
-	case KindRefused:
-		return "refused"
-	case KindRcode:
-		return "rcode"
-	case KindLame:
-		return "lame"
-	case KindMalformed:
-		return "malformed"
-	case KindLoop:
-		return "loop"
-	case KindName:
-		return "name"
-	default:
-		return "network"
+	if int(k) >= len(words) {
+		return words[KindNetwork]
 	}
+	return words[k]
 }
 
 // retry reports whether it is of use to ask the same server once more: what

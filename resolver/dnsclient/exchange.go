@@ -53,7 +53,7 @@ func (c *Client) over(ctx context.Context, network string, s *server, q *dns.Msg
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // The answer is there, or is not.
+	defer conn.Close() // The answer is there, or is not.
 	past := time.Unix(1, 0)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
 	defer stop()

@@ -115,7 +115,7 @@ func (f *resolvFile) read() ([]endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open resolv.conf: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // Only read from.
+	defer file.Close() // Only read from.
 	info, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("look at resolv.conf: %w", err)

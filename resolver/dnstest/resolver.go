@@ -103,7 +103,7 @@ func (c *memoryConn) Close() error {
 
 // serve answers queries until the client hangs up.
 func (z *Zones) serve(c *memoryConn, network string) {
-	defer c.peer.Close() //nolint:errcheck // A pipe cannot fail to close.
+	defer c.peer.Close() // A pipe cannot fail to close.
 	via, read := overUDP, readDatagram
 	if network == "tcp" {
 		via, read = overTCP, readFrame

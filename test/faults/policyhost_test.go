@@ -72,7 +72,7 @@ func (h *policyHost) dialer(mode string) func(context.Context, string, string) (
 // serve answers one request. What goes wrong ends the connection, which the
 // client sees.
 func (h *policyHost) serve(conn net.Conn, text string) {
-	defer conn.Close() //nolint:errcheck // A pipe cannot fail to close.
+	defer conn.Close() // A pipe cannot fail to close.
 	secure := tls.Server(conn, h.config)
 	r, err := http.ReadRequest(bufio.NewReader(secure))
 	if err != nil || r.URL.Path != "/.well-known/mta-sts.txt" {
