@@ -47,6 +47,7 @@ type Hosts struct {
 	texts   map[string]string
 	pattern func(domain string) string
 	fetches map[string]int
+	total   int
 }
 
 // Set is the policy of a domain from now on.
@@ -87,11 +88,19 @@ func (h *Hosts) Fetches(domain string) int {
 	return h.fetches[domain]
 }
 
+// Total returns how often somebody came to any policy host.
+func (h *Hosts) Total() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total
+}
+
 // visit counts a client of the host of a domain and returns how that host does.
 func (h *Hosts) visit(domain string) State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fetches[domain]++
+	h.total++
 	return h.state(domain)
 }
 
