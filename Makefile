@@ -36,10 +36,10 @@ e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
 	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...
 
 crash: ## as root: kill -9 the daemon KILLS times under load, and count what it forgot
-	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/crash -kills $(KILLS)
+	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/crash -kills=$(KILLS)
 
 scale: ## as root: the daemon with POLICIES policies in its store; see docs/performance.md
-	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/scale -policies $(POLICIES)
+	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/scale -policies=$(POLICIES)
 
 fuzz: ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
