@@ -172,7 +172,7 @@ func (c *Cache) refresh(f *flight) {
 		c.metrics.Refreshed(c.fetchAgain(f, &sts))
 		return
 	default:
-		if !sts.Refresh.After(now) {
+		if hasCome(now, sts.Refresh) {
 			// Expired, or idle: nobody is served by another fetch.
 			sts.Refresh = time.Time{}
 		}
@@ -183,7 +183,14 @@ func (c *Cache) refresh(f *flight) {
 
 // isDue reports whether a policy that the store shows as due is to be fetched.
 func (c *Cache) isDue(now time.Time, sts *policy.STS, u *use) bool {
-	return sts.InForce(now) && !sts.Refresh.IsZero() && !sts.Refresh.After(now) && c.inUse(now, u)
+	return sts.InForce(now) && !sts.Refresh.IsZero() && hasCome(now, sts.Refresh) && c.inUse(now, u)
+}
+
+// hasCome reports whether a time to refresh has come, by either clock: the
+// store knows the wall clock only, which goes on while the machine sleeps, and
+// would show as due again and again what is not refreshed.
+func hasCome(now, at time.Time) bool {
+	return !at.After(now) || !at.Round(0).After(now.Round(0))
 }
 
 // inUse reports whether a domain was asked for within the last Options.Idle.

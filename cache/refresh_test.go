@@ -127,6 +127,27 @@ func TestQuestionThatWaitedForAFailedRefreshLooksForItself(t *testing.T) {
 	})
 }
 
+func TestRefreshIsDueByTheClockThatSaysSoFirst(t *testing.T) {
+	c, start := &Cache{idle: 720 * time.Hour}, time.Now()
+	sts := policy.STS{Policy: &policy.STSPolicy{Mode: policy.ModeEnforce, MaxAge: 48 * time.Hour}, Fetched: start, Refresh: start.Add(time.Hour)}
+	for _, test := range []struct {
+		name string
+		now  time.Time
+		want bool
+	}{
+		{"not yet", start.Add(59 * time.Minute), false},
+		{"due", start.Add(time.Hour), true},
+		{"after a sleep of the machine", jumped(start.Add(time.Minute), time.Hour), true},
+		{"after the clock was set back", jumped(start.Add(time.Hour), -24*time.Hour), true},
+	} {
+		u := &use{}
+		u.last.Store(test.now.Unix())
+		if got := c.isDue(test.now, &sts, u); got != test.want {
+			t.Errorf("%s: due %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestIdleDomainsAreNotRefreshed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.publish("example.com", site{id: "1", text: "enforce 8h mx.example.com"})

@@ -31,7 +31,7 @@ func (c *Cache) restore(now time.Time, r *Record) (policy.STS, error) {
 	sts.Policy, sts.ID = p, r.ID
 	sts.Fetched = c.anchor(now, r.Fetched)
 	if !r.Refresh.IsZero() {
-		sts.Refresh = policy.Anchor(c.started, r.Refresh)
+		sts.Refresh = sooner(policy.Anchor(c.started, r.Refresh), policy.Anchor(now, r.Refresh))
 	}
 	if ahead(now, policy.Anchor(c.started, r.Fetched)) > maxAhead {
 		sts.Refresh = now
@@ -45,11 +45,20 @@ func (c *Cache) anchor(now, t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
 	}
-	t = policy.Anchor(c.started, t)
-	if ahead(now, t) > 0 {
-		return now
+	anchored := policy.Anchor(c.started, t)
+	if anchored.After(now) {
+		// The clock of the start was behind that of the time, which may have
+		// been set since.
+		anchored = policy.Anchor(now, t)
 	}
-	return t
+	return sooner(anchored, now)
+}
+
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // ahead returns how far t lies in the future by the wall clock and by the

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"tlspolicyd/resolver/policy"
 )
@@ -247,6 +248,35 @@ func TestRestoreWhenTheClockJumpedWhileRunning(t *testing.T) {
 	now := time.Now() // with a monotonic reading, years before started
 	if got := ahead(now, now.Add(time.Hour)); got != time.Hour {
 		t.Errorf("an hour ahead: got %s", got)
+	}
+}
+
+// jumped returns t as it would have been read if the wall clock had jumped by d
+// before. It relies on the layout that package time documents for a Time with
+// a monotonic reading: seconds above 30 bits of nanoseconds.
+func jumped(t time.Time, d time.Duration) time.Time {
+	wall := (*uint64)(unsafe.Pointer(&t))
+	*wall = uint64(int64(*wall) + int64(d/time.Second)<<30)
+	return t
+}
+
+func TestRestoreWhenTheClockWasSetAfterTheStart(t *testing.T) {
+	// The clock was a year behind when the daemon was started, and is right
+	// when the record is read: its policy ends and is refreshed in time.
+	const year = 365 * 24 * time.Hour
+	started := time.Now()
+	now := jumped(started.Add(10*time.Second), year)
+	r := stored(t, "example.com", enforce, now.Round(0).Add(-30*time.Minute))
+	c := &Cache{parse: parseTest, started: started}
+	sts, err := c.restore(now, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := now.Add(90 * time.Minute); !sts.InForce(end.Add(-time.Second)) || sts.InForce(end) {
+		t.Errorf("the policy does not end at %s: fetched %s", end, sts.Fetched)
+	}
+	if wait := sts.Refresh.Sub(now); wait != 30*time.Minute {
+		t.Errorf("it is refreshed in %s, want 30m", wait)
 	}
 }
 
