@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 KILLS   ?= 500
 POLICIES ?= 1000000
 
-.PHONY: build run test unit lint e2e crash scale setup fuzz vuln clean
+.PHONY: build run test unit lint e2e crash scale setup fuzz vuln packages clean
 
 build: bin/tlspolicyd ## the daemon, static, in bin/
 
@@ -46,6 +46,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 vuln: ## known vulnerabilities; needs the database on the network
 	$(VULN) ./...
+
+packages: ## deb and rpm in dist/, for amd64 and arm64
+	packaging/build.sh
 
 clean:
 	rm -rf bin dist
