@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,37 @@ func TestHTTPEndsWithAllSlotsTaken(t *testing.T) {
 	})
 }
 
+// exhausted is a listener that has no descriptor for the first connection.
+type exhausted struct {
+	*pipes
+	failed bool
+}
+
+func (f *exhausted) Accept() (net.Conn, error) {
+	if !f.failed {
+		f.failed = true
+		return nil, syscall.EMFILE
+	}
+	return f.pipes.Accept()
+}
+
+func TestAFailedAcceptTakesNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		l := newFewConns(&exhausted{pipes: p}, 1)
+		defer l.Close()
+		if _, err := l.Accept(); !errors.Is(err, syscall.EMFILE) {
+			t.Fatalf("Accept returned %v, want %v", err, syscall.EMFILE)
+		}
+		go p.dial(t)
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	})
+}
+
 func TestAnAnswerInProgressHasAGraceAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -215,7 +247,8 @@ func TestAnAnswerInProgressHasAGraceAtTheEnd(t *testing.T) {
 			defer close(done)
 			serveHTTP(ctx, p, hang, zap.NewNop())
 		}()
-		if _, err := io.WriteString(p.dial(t), request+"\r\n"); err != nil {
+		c := p.dial(t)
+		if _, err := io.WriteString(c, request+"\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -224,6 +257,9 @@ func TestAnAnswerInProgressHasAGraceAtTheEnd(t *testing.T) {
 		<-done
 		if took := time.Since(stopped); took != httpGrace {
 			t.Errorf("ended after %v, want %v", took, httpGrace)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the connection is at %v, want %v", err, io.EOF)
 		}
 		close(hanging)
 	})

@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"tlspolicyd/cache"
 )
 
 // ask asks for a page.
@@ -78,6 +80,39 @@ func TestWhatCannotBeShownLeavesTheRest(t *testing.T) {
 	entries := logged.All()
 	if len(entries) != 1 || entries[0].Level != zapcore.ErrorLevel || !strings.Contains(entries[0].ContextMap()["error"].(string), "out of order") {
 		t.Errorf("logged %+v, want one error that says why", entries)
+	}
+}
+
+func TestFewScrapesAreAnsweredAtATime(t *testing.T) {
+	m := New(Options{})
+	reading, read := make(chan struct{}, maxScrapes), make(chan struct{})
+	m.WatchCache(func() cache.Entries {
+		reading <- struct{}{}
+		<-read
+		return cache.Entries{}
+	})
+	mux := http.NewServeMux()
+	m.Mount(mux, func() bool { return true })
+	scrape := func() int {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		return w.Code
+	}
+	codes := make(chan int, maxScrapes)
+	for range maxScrapes {
+		go func() { codes <- scrape() }()
+	}
+	for range maxScrapes {
+		<-reading
+	}
+	if code := scrape(); code != http.StatusServiceUnavailable {
+		t.Errorf("one scrape too many is %d, want 503", code)
+	}
+	close(read)
+	for range maxScrapes {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("a scrape is %d, want 200", code)
+		}
 	}
 }
 
