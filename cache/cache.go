@@ -15,7 +15,7 @@
 //
 // Limits: Options.Memory policies with on average 4 KiB of text, and as many
 // absences, each with the DANE facts of at most 8 next-hops; 4,096 looks and
-// DANE lookups, 256 records that are read, Options.FirstFetches first fetches and Options.Refreshes
+// DANE lookups, 64 records that are read, Options.FirstFetches first fetches and Options.Refreshes
 // refreshes at a time; 32 refreshes started per second; 10,000 facts that the
 // store would not take; 5 s for one access to the store; a domain whose record
 // is damaged is deferred for at most 60 s.
@@ -89,7 +89,8 @@ type Options struct {
 // Limits that are nobody's to set.
 const (
 	maxLookups = 4096
-	maxLoads   = 256
+	// maxLoads is small, since each may hold a thread while a disk hangs.
+	maxLoads = 64
 	// storeTimeout bounds one access to the store, so that one which hangs
 	// neither withholds what is known nor passes for "no record".
 	storeTimeout = 5 * time.Second
