@@ -1,0 +1,372 @@
+package check_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"tlspolicyd/internal/check"
+	"tlspolicyd/resolver/dnstest"
+	"tlspolicyd/resolver/mtasts"
+	"tlspolicyd/resolver/policy"
+)
+
+// Zones to put together.
+const (
+	announced = `
+_mta-sts.example.com. TXT "v=STSv1; id=1;"
+mta-sts.example.com. A 198.41.0.4
+`
+	oneMX = `
+example.com. MX 10 mx1.example.com.
+mx1.example.com. A 198.51.100.1
+`
+	twoMX = oneMX + `
+example.com. MX 20 mx2.example.com.
+mx2.example.com. A 198.51.100.2
+`
+	samePref = oneMX + `
+example.com. MX 10 mx2.example.com.
+mx2.example.com. A 198.51.100.2
+`
+	signed   = "$SECURE example.com\n"
+	usable   = "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	unusable = "1 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	tlsa1    = "_25._tcp.mx1.example.com. TLSA "
+	tlsa2    = "_25._tcp.mx2.example.com. TLSA "
+)
+
+// Policies.
+const (
+	enforce  = "version: STSv1\nmode: enforce\nmx: mx1.example.com\nmx: mx2.example.com\nmax_age: 604800\n"
+	wildcard = "version: STSv1\nmode: enforce\nmx: *.example.com\nmax_age: 604800\n"
+	old      = "version: STSv1\nmode: enforce\nmx: old.example.net\nmax_age: 604800\n"
+	onlyMX1  = "version: STSv1\nmode: enforce\nmx: mx1.example.com\nmax_age: 604800\n"
+	testingP = "version: STSv1\nmode: testing\nmx: mx1.example.com\nmax_age: 604800\n"
+	noneP    = "version: STSv1\nmode: none\nmax_age: 604800\n"
+)
+
+// kind is one kind of domain, and what the first five lines say of it.
+type kind struct {
+	name  string
+	key   string // empty means example.com
+	world world
+	want  check.Outcome
+	says  []string
+}
+
+// hang answers when the client has gone.
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func fault(name, qtype string, f dnstest.Fault) func(*dnstest.Server) {
+	return func(s *dnstest.Server) { s.Fault(name, qtype, f) }
+}
+
+func certs(ca *authority) map[string]*tls.Certificate {
+	made := map[string]tls.Certificate{
+		"expired":  ca.leaf(expired, "mta-sts.example.com"),
+		"other":    ca.leaf(nil, "www.example.com"),
+		"alone":    ca.leaf(alone, "mta-sts.example.com"),
+		"nameless": ca.leaf(nameless),
+	}
+	all := make(map[string]*tls.Certificate)
+	for name, cert := range made {
+		all[name] = &cert
+	}
+	return all
+}
+
+func kinds(ca *authority) []kind {
+	c := certs(ca)
+	return []kind{
+		// Good ones.
+		{"enforce", "", world{zones: announced + twoMX, web: file(enforce)}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS (mode enforce)", "the MX records are not signed, so DANE does not bind"}},
+		{"enforce with a wildcard", "", world{zones: announced + twoMX, web: file(wildcard)}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}},
+		{"enforce and no TLSA", "", world{zones: signed + announced + oneMX, web: file(enforce)}, check.Authenticated,
+			[]string{"no MX host has DANE"}},
+		{"DANE and enforce", "", world{zones: signed + announced + oneMX + tlsa1 + usable, web: file(enforce)}, check.Authenticated,
+			[]string{"mail is authenticated by DANE, which goes before the domain's MTA-STS policy", "every MX host has DANE"}},
+		{"DANE of the best hosts and enforce", "", world{zones: signed + announced + twoMX + tlsa1 + usable, web: file(enforce)}, check.Authenticated,
+			[]string{"every MX host of the best preference has DANE"}},
+		{"DANE of some hosts and enforce", "", world{zones: signed + announced + samePref + tlsa1 + usable, web: file(enforce)}, check.Authenticated,
+			[]string{"by MTA-STS (mode enforce)", "not every MX host of the best preference has DANE"}},
+		{"TLSA records that say nothing, and enforce", "", world{zones: signed + announced + oneMX + tlsa1 + unusable, web: file(enforce)}, check.Authenticated,
+			[]string{"by MTA-STS (mode enforce)", "no TLSA record of any MX host is usable"}},
+		{"DANE alone", "", world{zones: signed + oneMX + tlsa1 + usable}, check.Authenticated,
+			[]string{"mail is authenticated by DANE, where Postfix's own level is dane"}},
+		{"DANE alone where the record cannot be looked up", "", world{zones: signed + oneMX + tlsa1 + usable, fault: fault("_mta-sts.example.com", "TXT", dnstest.ServFail)}, check.Authenticated,
+			[]string{"mail is authenticated by DANE"}},
+		{"smart host in its policy", "[mx1.example.com]:587", world{zones: "_mta-sts.mx1.example.com. TXT \"v=STSv1; id=1\"\nmta-sts.mx1.example.com. A 198.41.0.4\n" + oneMX, web: file(onlyMX1)}, check.Authenticated,
+			[]string{"[mx1.example.com]:587: mail is authenticated by MTA-STS"}},
+		{"smart host with DANE at its port", "[mx1.example.com]:587", world{zones: signed + oneMX + "_587._tcp.mx1.example.com. TLSA " + usable}, check.Authenticated,
+			[]string{"[mx1.example.com]:587: mail is authenticated by DANE"}},
+		{"no MX records but an address", "mx1.example.com", world{zones: "_mta-sts.mx1.example.com. TXT \"v=STSv1; id=1\"\nmta-sts.mx1.example.com. A 198.41.0.4\nmx1.example.com. A 198.51.100.1\n", web: file(onlyMX1)}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}},
+
+		// No policy to enforce.
+		{"nothing at all", "", world{zones: oneMX}, check.Unauthenticated,
+			[]string{"mail is not authenticated: the domain publishes no MTA-STS policy, and no DANE for all of its mail hosts", `no TXT record begins with "v=STSv1;"`}},
+		{"testing", "", world{zones: announced + oneMX, web: file(testingP)}, check.Unauthenticated,
+			[]string{"the domain's MTA-STS policy is in testing", "nothing to do here"}},
+		{"none", "", world{zones: announced + oneMX, web: file(noneP)}, check.Unauthenticated,
+			[]string{"the domain has given MTA-STS up (mode none)"}},
+		{"DANE of some hosts alone", "", world{zones: signed + twoMX + tlsa1 + usable}, check.Unauthenticated,
+			[]string{"no DANE for all of its mail hosts", "DANE: every MX host of the best preference has DANE"}},
+		{"two records", "", world{zones: announced + "_mta-sts.example.com. TXT \"v=STSv1; id=2;\"\n" + oneMX, web: file(enforce)}, check.Unauthenticated,
+			[]string{"the MTA-STS record of the domain is not valid", "more than one TXT record", "exactly one TXT record at _mta-sts.example.com"}},
+		{"a record with a bad id", "", world{zones: "_mta-sts.example.com. TXT \"v=STSv1; id=2026-01-01;\"\n" + oneMX}, check.Unauthenticated,
+			[]string{"the MTA-STS record of the domain is not valid", "2026-01-01"}},
+		{"another record in its place", "", world{zones: "_mta-sts.example.com. TXT \"v=spf1 -all\"\n" + oneMX}, check.Unauthenticated,
+			[]string{"publishes no MTA-STS policy", "v=spf1"}},
+
+		// Policies that cannot be fetched.
+		{"no policy host", "", world{zones: "_mta-sts.example.com. TXT \"v=STSv1; id=1;\"\n" + oneMX}, check.Unauthenticated,
+			[]string{"announces an MTA-STS policy that cannot be used", "mta-sts.example.com has no address", "publish an address for mta-sts.example.com"}},
+		{"a policy host that cannot be looked up", "", world{zones: announced + oneMX, fault: fault("mta-sts.example.com", dnstest.Any, dnstest.ServFail)}, check.Unauthenticated,
+			[]string{"looking up the address of mta-sts.example.com", "SERVFAIL"}},
+		{"a private address", "", world{zones: "_mta-sts.example.com. TXT \"v=STSv1; id=1;\"\nmta-sts.example.com. A 10.0.0.1\n" + oneMX}, check.Unauthenticated,
+			[]string{"10.0.0.1 is private use (RFC 1918)", "give mta-sts.example.com a public address"}},
+		{"connection refused", "", world{zones: announced + oneMX}, check.Unauthenticated,
+			[]string{"connecting to 198.41.0.4:443: connection refused", "let a web server answer at port 443 of mta-sts.example.com"}},
+		{"an expired certificate", "", world{zones: announced + oneMX, web: file(enforce), cert: c["expired"]}, check.Unauthenticated,
+			[]string{"certificate is valid from", "give mta-sts.example.com a certificate"}},
+		{"a certificate of another name", "", world{zones: announced + oneMX, web: file(enforce), cert: c["other"]}, check.Unauthenticated,
+			[]string{"certificate is for www.example.com, want mta-sts.example.com"}},
+		{"a certificate of nobody", "", world{zones: announced + oneMX, web: file(enforce), cert: c["alone"]}, check.Unauthenticated,
+			[]string{"is not signed by a known authority"}},
+		{"a common name only", "", world{zones: announced + oneMX, web: file(enforce), cert: c["nameless"]}, check.Unauthenticated,
+			[]string{"certificate is for no DNS name"}},
+		{"not found", "", world{zones: announced + oneMX, web: status(404, "no")}, check.Unauthenticated,
+			[]string{"HTTP status 404, want 200", "serve the file at https://mta-sts.example.com/.well-known/mta-sts.txt itself"}},
+		{"a redirect", "", world{zones: announced + oneMX, web: status(301, "", "Location", "https://www.example.com/")}, check.Unauthenticated,
+			[]string{"HTTP status 301, want 200 (redirects are not followed)"}},
+		{"HTML", "", world{zones: announced + oneMX, web: file("<html>", "Content-Type", "text/html")}, check.Unauthenticated,
+			[]string{`media type "text/html", want text/plain`, "serve the file on mta-sts.example.com as text/plain"}},
+		{"compressed", "", world{zones: announced + oneMX, web: file(enforce, "Content-Encoding", "gzip")}, check.Unauthenticated,
+			[]string{`content encoding "gzip", want none`}},
+		{"too large", "", world{zones: announced + oneMX, web: file(strings.Repeat("x: y\n", 20000))}, check.Unauthenticated,
+			[]string{"policy is larger than 65536 bytes", "wildcards need few lines"}},
+		{"too slow", "", world{zones: announced + oneMX, web: http.HandlerFunc(hang)}, check.Unauthenticated,
+			[]string{"time-out while waiting for the answer of mta-sts.example.com", "answer sooner"}},
+		{"a bad mode", "", world{zones: announced + oneMX, web: file("version: STSv1\nmode: Enforce\nmx: mx1.example.com\nmax_age: 1\n")}, check.Unauthenticated,
+			[]string{"line 2", "the domain's administrator: mode: enforce"}},
+		{"a policy without mx", "", world{zones: announced + oneMX, web: file("version: STSv1\nmode: enforce\nmax_age: 86400\n")}, check.Unauthenticated,
+			[]string{"mx: there is no such line, and a policy needs it", "mx: mail.example.com"}},
+		{"an empty policy", "", world{zones: announced + oneMX, web: file("")}, check.Unauthenticated,
+			[]string{"the file is empty"}},
+		{"a web page as text", "", world{zones: announced + oneMX, web: file("<!doctype html>")}, check.Unauthenticated,
+			[]string{"the file looks like a web page"}},
+
+		// What cannot be known.
+		{"SERVFAIL for the record", "", world{zones: oneMX, fault: fault("_mta-sts.example.com", "TXT", dnstest.ServFail)}, check.Unknown,
+			[]string{"it cannot be known whether the domain has an MTA-STS policy", "SERVFAIL"}},
+		{"REFUSED for the record", "", world{zones: oneMX, fault: fault("_mta-sts.example.com", "TXT", dnstest.Refused)}, check.Unknown,
+			[]string{"it cannot be known whether the domain has an MTA-STS policy", "REFUSED"}},
+		{"no answer for the record", "", world{zones: oneMX, fault: fault("_mta-sts.example.com", "TXT", dnstest.Drop)}, check.Unknown,
+			[]string{"it cannot be known whether the domain has an MTA-STS policy"}},
+		{"no DNS at all", "", world{zones: oneMX, fault: fault(dnstest.Any, dnstest.Any, dnstest.Drop)}, check.Unknown,
+			[]string{"the mail hosts cannot be looked up", "no DNS server answers: look at /etc/resolv.conf"}},
+		{"enforce, and the MX lookup fails", "", world{zones: signed + announced + oneMX, web: file(enforce), fault: fault("example.com", "MX", dnstest.ServFail)}, check.Unknown,
+			[]string{"mail waits: the domain enforces MTA-STS, and it cannot be known whether DANE goes before it", "the MX lookup failed", "dig +cd"}},
+		{"enforce, and the TLSA lookup fails", "", world{zones: signed + announced + oneMX, web: file(enforce), fault: fault("_25._tcp.mx1.example.com", "TLSA", dnstest.ServFail)}, check.Unknown,
+			[]string{"mail waits", "the DANE lookup of an MX host failed", "_25._tcp.mx1.example.com"}},
+		{"no policy, and the TLSA lookup fails", "", world{zones: signed + oneMX, fault: fault("_25._tcp.mx1.example.com", "TLSA", dnstest.ServFail)}, check.Unknown,
+			[]string{"no MTA-STS policy is enforced, and it cannot be known whether the mail hosts have DANE"}},
+
+		// What keeps mail back.
+		{"no host in the policy", "", world{zones: announced + oneMX, web: file(old)}, check.Deferred,
+			[]string{"mail is deferred: no mail host of the domain is in the MTA-STS policy that it enforces", "the policy allows old.example.net; the mail hosts are mx1.example.com", "bring the mx lines of the policy up to date"}},
+		{"one host not in the policy", "", world{zones: announced + twoMX, web: file(onlyMX1)}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "not in the policy, so no mail goes there: mx2.example.com", "add an mx line"}},
+		{"smart host not in its policy", "[mx1.example.com]", world{zones: "_mta-sts.mx1.example.com. TXT \"v=STSv1; id=1\"\nmta-sts.mx1.example.com. A 198.41.0.4\n" + oneMX, web: file(old)}, check.Deferred,
+			[]string{"mail is deferred", "the policy allows old.example.net"}},
+		{"no such domain", "", world{zones: ""}, check.Undeliverable, []string{"no mail can be delivered: there is no such domain"}},
+		{"null MX", "", world{zones: "example.com. MX 0 ."}, check.Undeliverable, []string{"the domain takes none (null MX, RFC 7505)"}},
+		{"hosts without addresses", "", world{zones: "example.com. MX 10 mx1.example.com."}, check.Undeliverable, []string{"no mail host of the domain has an address"}},
+
+		// This machine.
+		{"a server that does not validate", "", world{zones: "$INSECURE .\n" + announced + oneMX, web: file(enforce)}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "DANE is off: DNS server", "it does not validate"}},
+		{"DANE turned off", "", world{zones: signed + announced + oneMX + tlsa1 + usable, web: file(enforce), noDANE: true}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "DANE is not looked at"}},
+	}
+}
+
+// firstLines returns the first five lines.
+func firstLines(text string) string {
+	lines := strings.SplitAfterN(text, "\n", 6)
+	return strings.Join(lines[:min(5, len(lines))], "")
+}
+
+func TestKindsOfDomains(t *testing.T) {
+	ca := newAuthority()
+	for _, tt := range kinds(ca) {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.world.ca = ca
+			if tt.key == "" {
+				tt.key = "example.com"
+			}
+			r := tt.world.run(t, tt.key)
+			if r.Conclusion.Outcome != tt.want {
+				t.Errorf("outcome: got %v, want %v", r.Conclusion.Outcome, tt.want)
+			}
+			text := r.Text()
+			for _, s := range tt.says {
+				if !strings.Contains(firstLines(text), s) {
+					t.Errorf("the first lines do not say %q:\n%s", s, text)
+				}
+			}
+			if r.JSON() == "" {
+				t.Error("no JSON")
+			}
+		})
+	}
+}
+
+// What the check says and what the daemon answers never contradict each other.
+func TestAuthenticatedIsWhatTheMapsSay(t *testing.T) {
+	ca := newAuthority()
+	for _, tt := range kinds(ca) {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.world.ca = ca
+			if tt.key == "" {
+				tt.key = "example.com"
+			}
+			r := tt.world.run(t, tt.key)
+			replies := make(map[string]string)
+			for _, a := range r.Answers {
+				replies[a.Map] = a.Reply.String()
+			}
+			binds := strings.HasPrefix(replies["policy"], "OK ") || replies["policy-dane"] == "OK dane-only"
+			if r.Conclusion.Outcome == check.Authenticated && !binds {
+				t.Errorf("authenticated, but the answers are %q", replies)
+			}
+			if r.Conclusion.Outcome == check.Unauthenticated && binds {
+				t.Errorf("not authenticated, but the answers are %q", replies)
+			}
+		})
+	}
+}
+
+func TestEveryStepIsShown(t *testing.T) {
+	w := world{ca: newAuthority(), zones: signed + announced + "_mta-sts.example.com. TXT \"other\"\n" + oneMX + tlsa1 + usable,
+		web: file("version: STSv1\nmode: enforce\nmx: mx1.example.com\nmx: *.example.net\nmax_age: 600\n")}
+	text := w.run(t, "example.com").Text()
+	for _, want := range []string{
+		"\n  policy              OK dane-only\n",
+		"\n  policy-dane         OK dane-only\n",
+		"\n  postfix             OK secure match=mx1.example.com:.example.net servername=hostname\n",
+		" passed\n",
+		"\n  TXT      _mta-sts.example.com  \"v=STSv1; id=1;\"; \"other\" (TTL 300 s, secure, ",
+		"\n  A        mta-sts.example.com  198.41.0.4 (TTL 300 s, secure, ",
+		"\n  AAAA     mta-sts.example.com  none (TTL 60 s, secure, ",
+		"\n  fetch    https://mta-sts.example.com/.well-known/mta-sts.txt (",
+		"\n  connect  198.41.0.4:443: connected (",
+		"\n  TLS      TLS 1.3 (",
+		`"CN=host" by "CN=Test root", `,
+		"for mta-sts.example.com",
+		"\n  HTTP     status 200, media type \"text/plain\"\n",
+		"\n         2  mode: enforce\n",
+		"\n         5  max_age: 600\n            ^ note: a policy that lives less than a day protects little",
+		"instead: max_age: 604800\n",
+		"\n  policy   mode enforce, max_age 600 s (until ",
+		"\n  MX       example.com  10 mx1.example.com. (TTL 300 s, secure, ",
+		"\n     10  mx1.example.com  in the policy (mx1.example.com), DANE usable\n",
+		"\n  TLSA     _25._tcp.mx1.example.com  3 1 1 01234",
+		"\n  A        mx1.example.com  198.51.100.1 (TTL 300 s, secure, ",
+		"\n  table    example.com  may\n",
+		"\n  main.cf  smtp_tls_policy_maps = texthash:/etc/postfix/tls_exceptions, socketmap:inet:127.0.0.1:8461:policy\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+}
+
+// What a domain publishes cannot play with the terminal.
+func TestTextIsFitForATerminal(t *testing.T) {
+	w := world{ca: newAuthority(), zones: "_mta-sts.example.com. TXT \"v=STSv1; id=1;\"\nmta-sts.example.com. A 198.41.0.4\n" + oneMX,
+		web: file("version: STSv1\n\x1b[31mred\x07: 1\nmode: \u202eenforce\nmx: mx1.example.com\x00\nmax_age: 1\n\xff\xfe\n", "Content-Type", "text/plain; \u202e")}
+	r := w.run(t, "example.com")
+	text := r.Text()
+	if i := bytes.IndexFunc([]byte(text), func(c rune) bool { return c < ' ' && c != '\n' || c == '\u202e' || c == 0x7f }); i >= 0 {
+		t.Errorf("%q", text[max(0, i-20):i+20])
+	}
+	if !strings.Contains(text, "?[31mred?: 1") {
+		t.Errorf("the line is not shown:\n%s", text)
+	}
+}
+
+func fact(text string, age time.Duration) policy.STS {
+	p, err := mtasts.ParsePolicy(text)
+	if err != nil {
+		panic(err)
+	}
+	return policy.STS{Policy: p, ID: "9", Fetched: time.Now().Add(-age)}
+}
+
+func TestWhatTheDaemonRemembers(t *testing.T) {
+	ca := newAuthority()
+	for _, tt := range []struct {
+		name  string
+		world world
+		want  check.Outcome
+		says  []string
+	}{
+		{"a policy that is gone", world{zones: oneMX, daemon: memory{sts: fact(enforce, time.Hour)}}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "the daemon remembers this policy until ", "the network says now: mail is not authenticated", "OK secure match=mx1.example.com:mx2.example.com"}},
+		{"a policy that cannot be fetched any more", world{zones: announced + oneMX, daemon: memory{sts: fact(old, time.Hour)}}, check.Deferred,
+			[]string{"mail is deferred: no mail host of the domain is in the MTA-STS policy", "the daemon remembers this policy"}},
+		{"a policy, and no DNS", world{zones: oneMX, fault: fault(dnstest.Any, dnstest.Any, dnstest.Drop), daemon: memory{sts: fact(enforce, time.Hour)}}, check.Unknown,
+			[]string{"mail waits: the domain enforces MTA-STS, and it cannot be known whether DANE goes before it", "the daemon remembers this policy"}},
+		{"a policy that has expired", world{zones: oneMX, daemon: memory{sts: fact(enforce, 605000*time.Second)}}, check.Unauthenticated,
+			[]string{"mail is not authenticated"}},
+		{"another policy", world{zones: announced + twoMX, web: file(enforce), daemon: memory{sts: fact(old, time.Hour)}}, check.Authenticated,
+			[]string{"the daemon still enforces another policy (id 9, until ", "tlspolicyd cache refresh example.com"}},
+		{"nothing yet", world{zones: announced + twoMX, web: file(enforce), daemon: memory{}}, check.Authenticated,
+			[]string{"the daemon does not enforce this policy yet"}},
+		{"the same", world{zones: announced + twoMX, web: file(enforce), daemon: memory{sts: fact(enforce, time.Hour)}}, check.Authenticated,
+			[]string{"a line of the daemon"}},
+		{"a withdrawn policy", world{zones: announced + oneMX, web: file(noneP), daemon: memory{sts: fact(enforce, time.Hour)}}, check.Unauthenticated,
+			[]string{"mode none", "the daemon still enforces another policy"}},
+		{"no view", world{zones: announced + twoMX, web: file(enforce), daemon: memory{err: errors.New("permission denied")}}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "its view cannot be read: permission denied"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.world.ca = ca
+			r := tt.world.run(t, "example.com")
+			if r.Conclusion.Outcome != tt.want {
+				t.Errorf("outcome: got %v, want %v", r.Conclusion.Outcome, tt.want)
+			}
+			for _, s := range tt.says {
+				if text := r.Text(); !strings.Contains(text, s) {
+					t.Errorf("does not say %q:\n%s", s, text)
+				}
+			}
+			if tt.name == "the same" && len(r.Conclusion.Here) > 0 {
+				t.Errorf("says of two equal policies: %q", r.Conclusion.Here)
+			}
+		})
+	}
+}
+
+// A check that nobody waits for any more ends.
+func TestRunEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := world{ca: newAuthority(), zones: announced + oneMX, web: http.HandlerFunc(hang)}
+	r := w.runIn(ctx, t, "example.com")
+	if r.Conclusion.Outcome == check.Authenticated || r.Conclusion.Outcome == check.Unauthenticated {
+		t.Errorf("got %v of a look that was given up", r.Conclusion.Outcome)
+	}
+}

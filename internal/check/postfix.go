@@ -1,0 +1,205 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"tlspolicyd/resolver/policy"
+	"tlspolicyd/socketmap/policymap"
+)
+
+// Postconf reads settings of Postfix by name; what is not set is missing. The
+// error says that there is no Postfix, or that its settings cannot be read.
+type Postconf func(ctx context.Context, names ...string) (map[string]string, error)
+
+// The settings that matter.
+const (
+	setVersion    = "mail_version"
+	setLevel      = "smtp_tls_security_level"
+	setDNS        = "smtp_dns_support_level"
+	setMaps       = "smtp_tls_policy_maps"
+	setCAFile     = "smtp_tls_CAfile"
+	setCAPath     = "smtp_tls_CApath"
+	setDefaultCAs = "tls_append_default_CA"
+)
+
+// Postfix is what was seen of Postfix's settings.
+type Postfix struct {
+	// Settings are those that matter.
+	Settings map[string]string
+	// Lacks says what they lack, one sentence each.
+	Lacks []string
+	// Err says why they could not be read; the rest is empty then.
+	Err error
+}
+
+// postfix reads the settings, if there is a Postfix.
+func (c *Checker) postfix(ctx context.Context, r *Report) {
+	if c.o.Postconf == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
+	defer cancel()
+	settings, err := c.o.Postconf(ctx, setVersion, setLevel, setDNS, setMaps, setCAFile, setCAPath, setDefaultCAs)
+	if err != nil {
+		r.Postfix = &Postfix{Err: err}
+		return
+	}
+	p := &Postfix{Settings: settings}
+	p.look(c.o.Listen)
+	r.Postfix = p
+}
+
+// look finds what the settings lack, for a daemon at listen.
+func (p *Postfix) look(listen []string) {
+	lacks := func(format string, args ...any) { p.Lacks = append(p.Lacks, fmt.Sprintf(format, args...)) }
+	switch level := p.Settings[setLevel]; {
+	case level == "" || level == "none":
+		lacks("%s is %q: mail to domains without a policy goes in clear; set it to dane, or to may without a validating resolver", setLevel, level)
+	case p.needsDNSSEC() && !p.dnssec():
+		lacks("%s = %s needs %s = dnssec; as it is, Postfix does no DANE", setLevel, level, setDNS)
+	}
+	maps := socketmaps(p.Settings[setMaps])
+	if len(maps) == 0 {
+		lacks("%s asks no socketmap: Postfix does not ask the daemon; add socketmap:inet:%s:policy", setMaps, first(listen, "127.0.0.1:8461"))
+	}
+	for _, m := range maps {
+		p.lookAt(m, listen, lacks)
+	}
+	if !p.hasCAs() {
+		lacks("%s and %s are empty and %s is no: Postfix trusts no authority, so mail to every domain that enforces MTA-STS is deferred", setCAFile, setCAPath, setDefaultCAs)
+	}
+}
+
+// lookAt looks at one of the maps.
+func (p *Postfix) lookAt(m socketmapRef, listen []string, lacks func(string, ...any)) {
+	if len(listen) > 0 && !m.at(listen) {
+		lacks("%s asks %s, and the configuration listens on %s", setMaps, m.address, strings.Join(listen, ", "))
+	}
+	known, ok := policymap.FindMap(m.name)
+	switch {
+	case !ok:
+		lacks("there is no map %q; it is answered as map postfix, which does not look at DANE", m.name)
+	case known.TLSRPT && p.olderThan(3, 10):
+		lacks("map %s needs Postfix 3.10; this is %s, which refuses its policies, so mail to every domain that enforces MTA-STS is deferred: use map %s",
+			m.name, p.Settings[setVersion], strings.TrimSuffix(known.Name, "-tlsrpt"))
+	}
+	if ok && known.Class != policy.ClassSTSOnly && !p.dnssec() {
+		lacks("%s is not dnssec: mail to every domain for which the answer is dane-only is deferred", setDNS)
+	}
+}
+
+// harm says what keeps Postfix from doing what an answer says.
+func (p *Postfix) harm(kind policy.Kind) []string {
+	if p.Err != nil {
+		return nil
+	}
+	var harm []string
+	if len(socketmaps(p.Settings[setMaps])) == 0 {
+		harm = append(harm, setMaps+" asks no socketmap, so Postfix does not know of this")
+	}
+	if kind == policy.DANEOnly && !p.dnssec() {
+		harm = append(harm, setDNS+" is not dnssec, so Postfix defers this mail")
+	}
+	if kind == policy.Secure && !p.hasCAs() {
+		harm = append(harm, "Postfix trusts no certificate authority ("+setCAFile+"), so it defers this mail")
+	}
+	return harm
+}
+
+func (p *Postfix) dnssec() bool { return p.Settings[setDNS] == "dnssec" }
+
+func (p *Postfix) needsDNSSEC() bool {
+	return strings.Contains(p.Settings[setLevel], "dane")
+}
+
+func (p *Postfix) hasCAs() bool {
+	return p.Settings[setCAFile] != "" || p.Settings[setCAPath] != "" || p.Settings[setDefaultCAs] == "yes"
+}
+
+// olderThan reports whether the version is known and older.
+func (p *Postfix) olderThan(major, minor int) bool {
+	parts := strings.FieldsFunc(p.Settings[setVersion], func(c rune) bool { return c < '0' || c > '9' })
+	if len(parts) < 2 {
+		return false
+	}
+	ours, err1 := strconv.Atoi(parts[0])
+	second, err2 := strconv.Atoi(parts[1])
+	return err1 == nil && err2 == nil && (ours < major || ours == major && second < minor)
+}
+
+// socketmapRef is a socketmap in main.cf.
+type socketmapRef struct{ address, name string }
+
+// socketmaps returns the socketmaps in a list of maps, in their order
+// (socketmap_table(5)).
+func socketmaps(list string) []socketmapRef {
+	var found []socketmapRef
+	for _, word := range strings.FieldsFunc(list, func(c rune) bool { return strings.ContainsRune(", \t\r\n{}", c) }) {
+		word = strings.TrimPrefix(word, "proxy:")
+		rest, ok := strings.CutPrefix(word, "socketmap:")
+		colon := strings.LastIndexByte(rest, ':')
+		if !ok || colon < 0 {
+			continue
+		}
+		found = append(found, socketmapRef{strings.TrimPrefix(rest[:colon], "inet:"), rest[colon+1:]})
+	}
+	return found
+}
+
+// at reports whether the map is asked at one of the addresses.
+func (m socketmapRef) at(listen []string) bool {
+	for _, l := range listen {
+		// Postfix names Unix sockets from within its queue directory.
+		path, unix := strings.CutPrefix(l, "unix:")
+		if asked, ok := strings.CutPrefix(m.address, "unix:"); ok && unix && strings.HasSuffix(path, strings.TrimPrefix(asked, "/")) {
+			return true
+		}
+		if strings.Replace(m.address, "localhost:", "127.0.0.1:", 1) == l || m.address == l {
+			return true
+		}
+	}
+	return false
+}
+
+func first(list []string, otherwise string) string {
+	for _, s := range list {
+		if !strings.HasPrefix(s, "unix:") {
+			return s
+		}
+	}
+	return otherwise
+}
+
+// Exception is how a domain is excepted from every policy.
+type Exception struct {
+	// Line stands in a table of its own.
+	Line string
+	// Setting is the line of main.cf that asks the table first.
+	Setting string
+}
+
+// exceptions is the table of exceptions; texthash needs no postmap.
+const exceptions = "texthash:/etc/postfix/tls_exceptions"
+
+// Exception returns what to paste to except the next-hop. It must be the key
+// that Postfix asks for, so that it is in lower case.
+func (r *Report) Exception() Exception {
+	level := "may"
+	if r.allEncrypt() {
+		level = "encrypt"
+	}
+	maps := "socketmap:inet:127.0.0.1:8461:policy"
+	if r.Postfix != nil && len(socketmaps(r.Postfix.Settings[setMaps])) > 0 {
+		maps = strings.Join(strings.Fields(r.Postfix.Settings[setMaps]), " ")
+	}
+	if !strings.Contains(maps, exceptions) {
+		maps = exceptions + ", " + maps
+	}
+	return Exception{
+		Line:    strings.ToLower(r.Key) + "  " + level,
+		Setting: setMaps + " = " + maps,
+	}
+}

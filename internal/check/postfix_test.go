@@ -1,0 +1,203 @@
+package check_test
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tlspolicyd/internal/check"
+)
+
+// goodSettings are those that lack nothing.
+var goodSettings = map[string]string{
+	"mail_version": "3.10.5", "smtp_tls_security_level": "dane", "smtp_dns_support_level": "dnssec",
+	"smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy", "smtp_tls_CAfile": "/etc/ssl/certs/ca-certificates.crt",
+	"smtp_tls_CApath": "", "tls_append_default_CA": "no",
+}
+
+func settings(change map[string]string) check.Postconf {
+	all := maps.Clone(goodSettings)
+	maps.Copy(all, change)
+	return func(context.Context, ...string) (map[string]string, error) { return all, nil }
+}
+
+func TestWhatMainCFLacks(t *testing.T) {
+	ca := newAuthority()
+	for _, tt := range []struct {
+		name   string
+		change map[string]string
+		lacks  string
+	}{
+		{"nothing", nil, "main.cf lacks nothing"},
+		{"nothing, on localhost, through proxymap", map[string]string{"smtp_tls_policy_maps": "hash:/etc/postfix/tls, proxy:socketmap:inet:localhost:8461:policy"}, "main.cf lacks nothing"},
+		{"nothing, with default authorities", map[string]string{"smtp_tls_CAfile": "", "tls_append_default_CA": "yes"}, "main.cf lacks nothing"},
+		{"nothing, over a Unix socket in the queue", map[string]string{"smtp_tls_policy_maps": "socketmap:unix:private/tlspolicyd:policy"}, "main.cf lacks nothing"},
+		{"the map", map[string]string{"smtp_tls_policy_maps": ""}, "asks no socketmap"},
+		{"the address", map[string]string{"smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8642:QUERY"}, "asks 127.0.0.1:8642, and the configuration listens on 127.0.0.1:8461"},
+		{"the name of the map", map[string]string{"smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:polcy"}, `there is no map "polcy"`},
+		{"a level", map[string]string{"smtp_tls_security_level": ""}, `smtp_tls_security_level is ""`},
+		{"DNSSEC for the level", map[string]string{"smtp_dns_support_level": "enabled"}, "smtp_tls_security_level = dane needs smtp_dns_support_level = dnssec"},
+		{"DNSSEC for the map", map[string]string{"smtp_dns_support_level": "", "smtp_tls_security_level": "may"}, "for which the answer is dane-only is deferred"},
+		{"authorities", map[string]string{"smtp_tls_CAfile": ""}, "Postfix trusts no authority"},
+		{"a Postfix for the map", map[string]string{"mail_version": "3.7.11", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-tlsrpt"}, "map policy-tlsrpt needs Postfix 3.10; this is 3.7.11"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := world{ca: ca, zones: oneMX, postconf: settings(tt.change), listen: []string{"127.0.0.1:8461", "unix:/var/spool/postfix/private/tlspolicyd"}}
+			text := w.run(t, "example.com").Text()
+			if !strings.Contains(text, tt.lacks) {
+				t.Errorf("no %q in:\n%s", tt.lacks, text)
+			}
+			if tt.change == nil && strings.Contains(text, "main.cf  smtp_tls_policy_maps asks") {
+				t.Errorf("something is lacking:\n%s", text)
+			}
+		})
+	}
+}
+
+// What keeps Postfix from doing what is said stands among the first lines.
+func TestWhatMainCFDoesToTheVerdict(t *testing.T) {
+	ca := newAuthority()
+	daneOnly := signed + announced + oneMX + tlsa1 + usable
+	for _, tt := range []struct {
+		name, zones string
+		change      map[string]string
+		says        string
+	}{
+		{"no map", announced + oneMX, map[string]string{"smtp_tls_policy_maps": ""}, "here     smtp_tls_policy_maps asks no socketmap, so Postfix does not know of this"},
+		{"no authorities", announced + oneMX, map[string]string{"smtp_tls_CAfile": ""}, "here     Postfix trusts no certificate authority (smtp_tls_CAfile), so it defers this mail"},
+		{"no DNSSEC", daneOnly, map[string]string{"smtp_dns_support_level": ""}, "here     smtp_dns_support_level is not dnssec, so Postfix defers this mail"},
+	} {
+		w := world{ca: ca, zones: tt.zones, web: file(enforce), postconf: settings(tt.change)}
+		if text := w.run(t, "example.com").Text(); !strings.Contains(firstLines(text), tt.says) {
+			t.Errorf("%s: the first lines do not say %q:\n%s", tt.name, tt.says, text)
+		}
+	}
+}
+
+func TestPostfixThatCannotBeAsked(t *testing.T) {
+	w := world{ca: newAuthority(), zones: announced + oneMX, web: file(enforce), postconf: func(context.Context, ...string) (map[string]string, error) {
+		return nil, errors.New("there is no postconf")
+	}}
+	r := w.run(t, "example.com")
+	if r.Conclusion.Outcome != check.Authenticated || len(r.Conclusion.Here) > 0 || !strings.Contains(r.Text(), "there is no postconf") {
+		t.Errorf("got %v:\n%s", r.Conclusion, r.Text())
+	}
+}
+
+// fakePostconf puts a program named postconf into the search path.
+func fakePostconf(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "postconf"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":/bin:/usr/bin")
+}
+
+func TestRunPostconf(t *testing.T) {
+	fakePostconf(t, `test "$1 $2" = "-x mail_version" || exit 1
+echo "mail_version = 3.9.1"
+echo "smtp_tls_policy_maps = a, b=c"
+echo "smtp_tls_CApath ="
+echo "postconf: warning: what is this" >&2
+`)
+	got, err := check.RunPostconf(t.Context(), "mail_version", "smtp_tls_policy_maps")
+	want := map[string]string{"mail_version": "3.9.1", "smtp_tls_policy_maps": "a, b=c", "smtp_tls_CApath": ""}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+func TestRunPostconfThatFails(t *testing.T) {
+	fakePostconf(t, "exit 3\n")
+	if got, err := check.RunPostconf(t.Context(), "mail_version"); err == nil {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPostfixRoots(t *testing.T) {
+	ca := newAuthority()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := world{ca: ca}
+	alone := check.PostfixRoots(t.Context(), settings(map[string]string{"smtp_tls_CAfile": file}))
+	if !alone.Equal(w.roots()) {
+		t.Error("the file of Postfix is not what is trusted")
+	}
+	added := check.PostfixRoots(t.Context(), settings(map[string]string{"smtp_tls_CAfile": file, "tls_append_default_CA": "yes"}))
+	none := check.PostfixRoots(t.Context(), settings(map[string]string{"smtp_tls_CAfile": ""}))
+	if added.Equal(none) {
+		t.Error("the file of Postfix is not added to the authorities of the system")
+	}
+}
+
+// The names of the JSON object are an interface.
+func TestJSON(t *testing.T) {
+	ca := newAuthority()
+	w := world{ca: ca, zones: announced + twoMX, web: file(onlyMX1), postconf: settings(nil), daemon: memory{},
+		mail: map[string]*mailHost{"198.51.100.1:25": {cert: ca.leaf(nil, "mx1.example.com")}}}
+	var got struct {
+		Key, Domain, Outcome, Summary, Remedy string
+		Because, Here                         []string
+		Answers                               []struct{ Map, Reply string }
+		DNSServers                            []struct{ Address, Test string } `json:"dns_servers"`
+		Lookups                               []struct {
+			Name, Type, Security string
+			TTL, Took            float64
+			Records              []string
+		}
+		STS struct {
+			Record string
+			Fetch  struct {
+				URL, TLS, Text string
+				Status         int
+				Certificates   []struct{ Names []string }
+			}
+			Policy struct {
+				Mode string
+				MX   []string
+			}
+		} `json:"mta_sts"`
+		Hosts []struct {
+			Name     string
+			InPolicy bool `json:"in_policy"`
+			SMTP     struct {
+				Delivers bool
+				Error    string
+			}
+		} `json:"mail_hosts"`
+		Postfix   struct{ Settings map[string]string }
+		Daemon    struct{ Lines []string }
+		Exception struct{ Line, Setting string }
+	}
+	if err := json.Unmarshal([]byte(w.run(t, "example.com").JSON()), &got); err != nil {
+		t.Fatal(err)
+	}
+	for name, ok := range map[string]bool{
+		"key":       got.Key == "example.com" && got.Domain == "example.com",
+		"outcome":   got.Outcome == "authenticated" && got.Summary != "" && len(got.Because) > 0,
+		"answers":   len(got.Answers) == 5 && got.Answers[0].Map == "policy" && got.Answers[0].Reply == "OK secure match=mx1.example.com servername=hostname",
+		"servers":   len(got.DNSServers) == 1 && got.DNSServers[0].Test == "passed",
+		"lookups":   len(got.Lookups) > 5 && got.Lookups[0].Security == "insecure" && got.Lookups[0].Took > 0,
+		"record":    got.STS.Record == "found",
+		"fetch":     got.STS.Fetch.Status == 200 && got.STS.Fetch.Text == onlyMX1 && len(got.STS.Fetch.Certificates) == 1 && got.STS.Fetch.TLS == "TLS 1.3",
+		"policy":    got.STS.Policy.Mode == "enforce" && len(got.STS.Policy.MX) == 1,
+		"hosts":     len(got.Hosts) == 2 && got.Hosts[0].InPolicy && !got.Hosts[1].InPolicy,
+		"smtp":      got.Hosts[0].SMTP.Delivers && !got.Hosts[1].SMTP.Delivers && got.Hosts[1].SMTP.Error != "",
+		"postfix":   got.Postfix.Settings["mail_version"] == "3.10.5",
+		"daemon":    len(got.Daemon.Lines) == 1,
+		"exception": got.Exception.Line == "example.com  may",
+	} {
+		if !ok {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}

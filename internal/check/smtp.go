@@ -1,0 +1,205 @@
+package check
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Prober looks at mail hosts: does a host offer STARTTLS, and with which
+// certificate. It sends no mail.
+type Prober struct {
+	// Dial opens a TCP connection; nil means that of [net.Dialer].
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Name is what it calls itself; empty means "localhost".
+	Name string
+	// Roots are the authorities that Postfix trusts; nil means those of the
+	// system.
+	Roots *x509.CertPool
+	// Timeout is the time for one host; 0 means 30 s.
+	Timeout time.Duration
+}
+
+// Probe is what a mail host showed.
+type Probe struct {
+	// Target is the address that was connected to; empty if none could be.
+	Target string
+	// STARTTLS says that the host offers it.
+	STARTTLS bool
+	// Version is that of TLS, and Chain are the certificates, the host's own
+	// first; empty if it did not come to that.
+	Version string
+	Chain   []*x509.Certificate
+	Took    time.Duration
+	// Err says why it did not come to a TLS session; nil if it did.
+	Err error
+	// Refused says why Postfix would not deliver to the host, as the answer of
+	// the map demands; empty if it would. Note is a remark on that.
+	Refused, Note string
+}
+
+// Why a host cannot be talked to securely.
+var (
+	// ErrNoSTARTTLS: the host does not offer STARTTLS.
+	ErrNoSTARTTLS = errors.New("the host does not offer STARTTLS")
+	// ErrUnreachable: no connection to any address of the host.
+	ErrUnreachable = errors.New("no connection")
+)
+
+const (
+	// maxDialogue is how much a host may say before TLS, in bytes.
+	maxDialogue = 64 << 10
+	// maxTargets is how many addresses of a host are tried.
+	maxTargets = 4
+	// connectTimeout is the time for one address.
+	connectTimeout = 10 * time.Second
+	// wrapperPort is where TLS begins without STARTTLS (RFC 8314).
+	wrapperPort = 465
+)
+
+// look talks to one host.
+func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port uint16) *Probe {
+	timeout := p.Timeout
+	if timeout == 0 {
+		timeout = 30 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	probe, started := &Probe{}, time.Now()
+	target, conn, err := p.connect(ctx, addrs, port)
+	if err != nil {
+		probe.Err = err
+		return probe
+	}
+	probe.Target = target
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the reader reports it
+	defer func() {
+		stop()
+		_ = conn.Close() // everything that was wanted has been read
+	}()
+	probe.Err = p.talk(ctx, conn, host, port, probe)
+	if probe.Err != nil && ctx.Err() != nil {
+		probe.Err = fmt.Errorf("no end within %v: %w", timeout, ctx.Err())
+	}
+	probe.Took = time.Since(started)
+	return probe
+}
+
+// connect tries one address after the other.
+func (p *Prober) connect(ctx context.Context, addrs []netip.Addr, port uint16) (target string, conn net.Conn, err error) {
+	dial := p.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	failure := errors.New("the host has no address")
+	for _, addr := range addrs[:min(len(addrs), maxTargets)] {
+		within, cancel := context.WithTimeout(ctx, connectTimeout)
+		target = netip.AddrPortFrom(addr, port).String()
+		conn, err = dial(within, "tcp", target)
+		cancel()
+		if err == nil {
+			return target, conn, nil
+		}
+		failure = err
+	}
+	return "", nil, fmt.Errorf("%w: %w", ErrUnreachable, failure)
+}
+
+// talk leads a connection to TLS.
+func (p *Prober) talk(ctx context.Context, conn net.Conn, host string, port uint16, probe *Probe) error {
+	if port != wrapperPort {
+		d := &dialogue{conn: conn, in: bufio.NewReader(io.LimitReader(conn, maxDialogue))}
+		if err := d.startTLS(p.name(), probe); err != nil {
+			return err
+		}
+	}
+	secure := tls.Client(conn, &tls.Config{
+		ServerName: host,
+		// Whatever is shown is to be seen; it is judged afterwards.
+		InsecureSkipVerify: true, //nolint:gosec // As said above: nothing is sent over it.
+		MinVersion:         tls.VersionTLS12,
+	})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("the TLS handshake failed: %w", err)
+	}
+	state := secure.ConnectionState()
+	probe.Version, probe.Chain = tls.VersionName(state.Version), state.PeerCertificates
+	_, _ = io.WriteString(secure, "QUIT\r\n") // The host may be gone; nothing depends on it.
+	return nil
+}
+
+func (p *Prober) name() string {
+	if p.Name == "" {
+		return "localhost"
+	}
+	return p.Name
+}
+
+// dialogue is SMTP before TLS.
+type dialogue struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// startTLS asks for STARTTLS (RFC 3207, section 4).
+func (d *dialogue) startTLS(name string, probe *Probe) error {
+	if _, err := d.reply("the greeting", 220); err != nil {
+		return err
+	}
+	lines, err := d.ask("EHLO "+name, 250)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines[1:] {
+		word, _, _ := strings.Cut(line, " ")
+		probe.STARTTLS = probe.STARTTLS || strings.EqualFold(word, "STARTTLS")
+	}
+	if !probe.STARTTLS {
+		return ErrNoSTARTTLS
+	}
+	if _, err := d.ask("STARTTLS", 220); err != nil {
+		return err
+	}
+	if d.in.Buffered() > 0 {
+		return errors.New("the host sent more than its answer to STARTTLS") // It could be anybody's.
+	}
+	return nil
+}
+
+// ask sends a command, and returns the reply.
+func (d *dialogue) ask(command string, want int) ([]string, error) {
+	if _, err := io.WriteString(d.conn, command+"\r\n"); err != nil {
+		return nil, fmt.Errorf("sending %s: %w", command, err)
+	}
+	verb, _, _ := strings.Cut(command, " ")
+	return d.reply("the answer to "+verb, want)
+}
+
+// reply reads a reply of one or several lines (RFC 5321, section 4.2).
+func (d *dialogue) reply(what string, want int) ([]string, error) {
+	var lines []string
+	for {
+		line, err := d.in.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", what, err)
+		}
+		line = strings.TrimRight(line, "\r\n")
+		code, err := strconv.Atoi(line[:min(3, len(line))])
+		if err != nil || code != want {
+			return nil, fmt.Errorf("%s is %q, want %d", what, line[:min(120, len(line))], want)
+		}
+		lines = append(lines, strings.TrimLeft(line[3:], " -"))
+		if len(line) < 4 || line[3] != '-' {
+			return lines, nil
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package check_test
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+
+	"tlspolicyd/internal/check"
+)
+
+// What the mail hosts show, and what comes of it.
+func TestMailHosts(t *testing.T) {
+	ca := newAuthority()
+	good1, good2 := ca.leaf(nil, "mx1.example.com"), ca.leaf(nil, "*.example.com")
+	other := ca.leaf(nil, "other.example.net")
+	enforced := world{zones: announced + oneMX, web: file(enforce)}
+	both := world{zones: announced + twoMX, web: file(enforce)}
+	covered := func(c tls.Certificate) world { return world{zones: signed + oneMX + tlsa1 + tlsa(c)} }
+	at := func(hosts ...*mailHost) map[string]*mailHost {
+		mail := make(map[string]*mailHost)
+		for i, h := range hosts {
+			if h != nil {
+				mail[[]string{"198.51.100.1:25", "198.51.100.2:25"}[i]] = h
+			}
+		}
+		return mail
+	}
+	for _, tt := range []struct {
+		name  string
+		world world
+		mail  map[string]*mailHost
+		want  check.Outcome
+		says  []string // in the first lines
+		shows string   // anywhere
+	}{
+		{"good", enforced, at(&mailHost{cert: good1}), check.Authenticated, []string{"mail is authenticated by MTA-STS"}, "delivers here"},
+		{"good by a wildcard", both, at(&mailHost{cert: good1}, &mailHost{cert: good2}), check.Authenticated, []string{"mail is authenticated by MTA-STS"}, "for *.example.com"},
+		{"common name only", enforced, at(&mailHost{cert: ca.leaf(nameless)}), check.Authenticated, []string{"mail is authenticated"}, "delivers here"},
+		{"one line without hyphens", enforced, at(&mailHost{cert: good1, greeting: "220-mx\r\n220 ready\r\n"}), check.Authenticated, []string{"mail is authenticated"}, "delivers here"},
+		{"TLS 1.2", enforced, at(&mailHost{cert: good1, max: tls.VersionTLS12}), check.Authenticated, []string{"mail is authenticated"}, "198.51.100.1:25 TLS 1.2"},
+		{"no STARTTLS", enforced, at(&mailHost{cert: good1, offer: "250-mx\r\n250 8BITMIME\r\n"}), check.Deferred,
+			[]string{"mail is deferred: no mail host meets the domain's MTA-STS policy", "mx1.example.com: the host does not offer STARTTLS"}, "does not deliver here"},
+		{"STARTTLS refused", enforced, at(&mailHost{cert: good1, after: "454 not now\r\n"}), check.Deferred,
+			[]string{"mail is deferred", `the answer to STARTTLS is "454 not now", want 220`}, "does not deliver here"},
+		{"text after STARTTLS", enforced, at(&mailHost{cert: good1, after: "220 go\r\n250 injected\r\n"}), check.Deferred,
+			[]string{"the host sent more than its answer to STARTTLS"}, "does not deliver here"},
+		{"greylisted", enforced, at(&mailHost{cert: good1, greeting: "421 go away\r\n"}), check.Deferred,
+			[]string{`the greeting is "421 go away", want 220`}, "does not deliver here"},
+		{"not SMTP", enforced, at(&mailHost{cert: good1, greeting: "\r\n"}), check.Deferred, []string{`the greeting is "", want 220`}, ""},
+		{"silent", enforced, at(&mailHost{cert: good1, hang: true}), check.Deferred, []string{"no end within 1s"}, ""},
+		{"TLS 1.0", enforced, at(&mailHost{cert: good1, max: tls.VersionTLS10}), check.Deferred, []string{"the TLS handshake failed"}, ""},
+		{"expired", enforced, at(&mailHost{cert: ca.leaf(expired, "mx1.example.com")}), check.Deferred, []string{"the certificate has expired on "}, ""},
+		{"signed by nobody", enforced, at(&mailHost{cert: ca.leaf(alone, "mx1.example.com")}), check.Deferred, []string{"the certificate is signed by nobody but its holder"}, ""},
+		{"unknown authority", enforced, at(&mailHost{cert: newAuthority().leaf(nil, "mx1.example.com")}), check.Deferred, []string{"not signed by a known authority", "intermediate certificate is missing"}, ""},
+		{"another name", enforced, at(&mailHost{cert: other}), check.Deferred, []string{"the certificate is for other.example.net, want mx1.example.com"}, ""},
+		{"the second host is wrong", both, at(&mailHost{cert: good1}, &mailHost{cert: other}), check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", "1 of 2 mail hosts get no mail; mx2.example.com: the certificate is for other.example.net"}, ""},
+		{"not reached", enforced, at(nil), check.Unknown, []string{"no mail host can be reached from here", "port 25 is closed here"}, "no connection: connection refused"},
+		{"not in the policy, but the certificate is", world{zones: announced + oneMX, web: file(old)}, at(&mailHost{cert: ca.leaf(nil, "old.example.net")}), check.Authenticated,
+			[]string{"only by Postfix before 3.10.5, or with map policy"}, "the host is not in the policy"},
+		{"certificate of the policy only", enforced, at(&mailHost{cert: ca.leaf(nil, "mx2.example.com")}), check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}, "not the host's own name"},
+		{"nothing enforced, TLS", world{zones: oneMX}, at(&mailHost{cert: other}), check.Unauthenticated, []string{"mail is not authenticated"}, "encrypted, not authenticated"},
+		{"nothing enforced, no TLS", world{zones: oneMX}, at(&mailHost{offer: "250 mx\r\n"}), check.Unauthenticated, []string{"mail is not authenticated"}, "mail goes there in clear"},
+		{"DANE", covered(good1), at(&mailHost{cert: good1}), check.Authenticated, []string{"mail is authenticated by DANE"}, "delivers here"},
+		{"DANE does not look at names and dates", covered(good2), at(&mailHost{cert: good2}), check.Authenticated, []string{"mail is authenticated by DANE"}, "delivers here"},
+		{"DANE of an old key", covered(good2), at(&mailHost{cert: good1}), check.Deferred,
+			[]string{"mail is deferred: no mail host meets the domain's TLSA records", "no TLSA record matches the certificate"}, ""},
+		{"DANE without STARTTLS", covered(good1), at(&mailHost{offer: "250 mx\r\n"}), check.Deferred, []string{"the host does not offer STARTTLS"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.world.ca, tt.world.mail = ca, tt.mail
+			r := tt.world.run(t, "example.com")
+			if r.Conclusion.Outcome != tt.want {
+				t.Errorf("outcome: got %v, want %v", r.Conclusion.Outcome, tt.want)
+			}
+			text := r.Text()
+			for _, s := range tt.says {
+				if !strings.Contains(firstLines(text), s) {
+					t.Errorf("the first lines do not say %q:\n%s", s, text)
+				}
+			}
+			if !strings.Contains(text, tt.shows) {
+				t.Errorf("no %q in:\n%s", tt.shows, text)
+			}
+		})
+	}
+}
+
+// Where all hosts encrypt, the exception need not go as far as clear text.
+func TestExceptionAsksForEncryptionWhereItCan(t *testing.T) {
+	ca := newAuthority()
+	w := world{ca: ca, zones: announced + oneMX, web: file(enforce), mail: map[string]*mailHost{"198.51.100.1:25": {cert: ca.leaf(expired, "mx1.example.com")}}}
+	if got := w.run(t, "EXAMPLE.com").Exception().Line; got != "example.com  encrypt" {
+		t.Errorf("got %q", got)
+	}
+	w.mail["198.51.100.1:25"].offer = "250 mx\r\n"
+	if got := w.run(t, "example.com").Exception().Line; got != "example.com  may" {
+		t.Errorf("got %q", got)
+	}
+}
