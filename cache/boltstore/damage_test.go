@@ -303,12 +303,11 @@ func TestDamagedIndexLosesNothing(t *testing.T) {
 		s := open(t, o)
 		v := s.state.Load().cur.view.Load()
 		overwrite(t, o.Path, int64(v.buckets[bucketDue].root)*int64(v.size)+8, []byte{0xff, 0xff})
-		due, err := s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000)
-		if err != nil {
+		if _, err := s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000); err != nil {
 			t.Errorf("Due: %v", err)
 		}
 		waitSalvaged(t, s)
-		if due, err = s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000); err != nil || len(due) != 392 {
+		if due, err := s.Due(t.Context(), time.Now().Add(100*365*24*time.Hour), 1000); err != nil || len(due) != 392 {
 			t.Errorf("Due after the copy: %d domains, %v, want 392", len(due), err)
 		}
 		if _, err := s.Load(t.Context(), storetest.Domain(t, "unknown.example")); !errors.Is(err, cache.ErrNotFound) {
@@ -326,7 +325,7 @@ func TestDamagedIndexLosesNothing(t *testing.T) {
 
 func TestOneDamagedRecordIsOneDamagedDomain(t *testing.T) {
 	sm := newSample(t)
-	o := writeImage(t, bytes.Replace(sm.image, []byte("mx: mx.d9.example\n"), []byte("mx: mx.e9.example\n"), -1))
+	o := writeImage(t, bytes.ReplaceAll(sm.image, []byte("mx: mx.d9.example\n"), []byte("mx: mx.e9.example\n")))
 	s := open(t, o)
 	bad := storetest.Domain(t, "d9.example")
 	if _, err := s.Load(t.Context(), bad); !errors.Is(err, cache.ErrDamaged) {

@@ -139,11 +139,11 @@ func readNumber(b []byte) int64 {
 	return int64(min(binary.BigEndian.Uint64(b), 1<<62))
 }
 
-// splitKey is the inverse of timeKey.
-func splitKey(key []byte) (seconds int64, domain policy.Domain, ok bool) {
+// keyDomain returns the domain of a key that timeKey made.
+func keyDomain(key string) (domain policy.Domain, ok bool) {
 	if len(key) <= 8 {
-		return 0, policy.Domain{}, false
+		return policy.Domain{}, false
 	}
-	domain, err := policy.ParseDomain(string(key[8:]))
-	return readNumber(key), domain, err == nil && domain.String() == string(key[8:])
+	domain, err := policy.ParseDomain(key[8:])
+	return domain, err == nil && domain.String() == key[8:]
 }

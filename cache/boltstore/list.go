@@ -74,7 +74,7 @@ func (v *view) keysUpTo(bucket, from string, limit int64, n int) ([]string, erro
 // lead nowhere are added to stale.
 func (s *Store) follow(ctx context.Context, keys []string, due []policy.Domain, stale []string) ([]policy.Domain, []string, error) {
 	for _, k := range keys {
-		_, domain, ok := splitKey([]byte(k))
+		domain, ok := keyDomain(k)
 		err := s.read(ctx, func(st *state) error {
 			return st.view(func(v *view) error {
 				data, err := v.buckets[bucketRecords].find([]byte(domain.String()))
@@ -118,7 +118,7 @@ func (p *planner) tidy(k indexKey) error {
 	if _, err := p.get(k.bucket, k.key); err != nil {
 		return ignoreNone(err)
 	}
-	_, domain, _ := splitKey([]byte(k.key))
+	domain, _ := keyDomain(k.key)
 	e, err := p.load(domain.String())
 	if err == nil && (e == nil || !e.leads(k, nil)) {
 		p.drop(k)

@@ -74,11 +74,21 @@ func (ps *pager) read(id uint64) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	overflow := uint64(native.Uint32(buf[12:]))
+	p, err := ps.parse(id, buf)
+	if err == nil && ps.known != nil {
+		ps.known[id] = p
+	}
+	return p, err
+}
+
+// parse checks page id, of which buf is the first part, and reads the rest.
+func (ps *pager) parse(id uint64, buf []byte) (*page, error) {
 	if got := native.Uint64(buf); got != id {
 		return nil, fmt.Errorf("%w: page %d says that it is %d", errDamage, id, got)
 	}
+	overflow := uint64(native.Uint32(buf[12:]))
 	if overflow > 0 {
+		var err error
 		if buf, err = ps.raw(id, overflow+1); err != nil {
 			return nil, err
 		}
@@ -89,9 +99,6 @@ func (ps *pager) read(id uint64) (*page, error) {
 	}
 	if want := (used + ps.size - 1) / ps.size; uint64(want) != overflow+1 {
 		return nil, fmt.Errorf("%w: page %d runs over by %d", errDamage, id, overflow)
-	}
-	if ps.known != nil {
-		ps.known[id] = p
 	}
 	return p, nil
 }
@@ -119,23 +126,29 @@ func parsePage(buf []byte) (*page, int, error) {
 	if !p.leaf && (flags != flagBranch || p.count == 0) {
 		return nil, 0, fmt.Errorf("%w: flags %#x with %d elements", errDamage, flags, p.count)
 	}
-	next := headerSize + p.count*elementSize
-	if next > len(buf) {
-		return nil, 0, fmt.Errorf("%w: %d elements", errDamage, p.count)
+	used, err := p.checkElements(headerSize + p.count*elementSize)
+	return p, used, err
+}
+
+// checkElements checks that the keys and values begin at next and follow each
+// other, and returns where they end.
+func (p *page) checkElements(next int) (int, error) {
+	if next > len(p.buf) {
+		return 0, fmt.Errorf("%w: %d elements", errDamage, p.count)
 	}
 	var last []byte
 	for i := range p.count {
 		start, key, value := p.element(i)
-		if start != uint64(next) || key == 0 || start+key+value > uint64(len(buf)) {
-			return nil, 0, fmt.Errorf("%w: element %d at %d+%d+%d", errDamage, i, start, key, value)
+		if start != uint64(next) || key == 0 || start+key+value > uint64(len(p.buf)) {
+			return 0, fmt.Errorf("%w: element %d at %d+%d+%d", errDamage, i, start, key, value)
 		}
-		if bytes.Compare(last, buf[next:next+int(key)]) >= 0 {
-			return nil, 0, fmt.Errorf("%w: key %d is not in order", errDamage, i)
+		if bytes.Compare(last, p.key(i)) >= 0 {
+			return 0, fmt.Errorf("%w: key %d is not in order", errDamage, i)
 		}
-		last = buf[next : next+int(key)]
+		last = p.key(i)
 		next += int(key + value)
 	}
-	return p, next, nil
+	return next, nil
 }
 
 // element returns where the key of element i starts, and the sizes of key and
@@ -249,12 +262,17 @@ func (ps *pager) readFreelist(id uint64) (freelist, error) {
 	if native.Uint64(b[:]) != id || native.Uint16(b[8:]) != flagFreelist || count >= ps.high {
 		return freelist{}, fmt.Errorf("%w: page %d is no freelist of %d pages", errDamage, id, count)
 	}
-	// It was made for as many pages as were free before it took its own.
-	least, most := ps.freelistPages(f.count), ps.freelistPages(f.count+int(min(f.overflow, ps.high))+1)
-	if f.overflow+1 < least || f.overflow+1 > most || id+f.overflow >= ps.high {
+	if !ps.fits(f) {
 		return freelist{}, fmt.Errorf("%w: the freelist runs over by %d", errDamage, f.overflow)
 	}
 	return f, nil
+}
+
+// fits reports whether a freelist takes as many pages as it must. It was made
+// for as many ids as were free before it took its own pages.
+func (ps *pager) fits(f freelist) bool {
+	least, most := ps.freelistPages(f.count), ps.freelistPages(f.count+int(min(f.overflow, ps.high))+1)
+	return f.overflow+1 >= least && f.overflow+1 <= most && f.id+f.overflow < ps.high
 }
 
 // freelistPages is how many pages bbolt takes for a freelist of n ids.

@@ -96,7 +96,7 @@ func readAll(t *testing.T, v *view) {
 	for _, name := range buckets {
 		tree := v.buckets[name]
 		var last []byte
-		err := tree.walk(nil, func(key, value []byte) bool {
+		err := tree.walk(nil, func(key, _ []byte) bool {
 			if last != nil && bytes.Compare(last, key) >= 0 {
 				t.Errorf("%s: %q comes after %q", name, key, last)
 			}

@@ -227,7 +227,7 @@ func (p *planner) findVictims() error {
 	}
 	for _, k := range keys {
 		p.victimAt = k + "\x00"
-		_, domain, ok := splitKey([]byte(k))
+		domain, ok := keyDomain(k)
 		if !ok {
 			continue
 		}

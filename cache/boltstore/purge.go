@@ -62,8 +62,8 @@ func (p *planner) purge(now time.Time, ran time.Duration, failed, ended, over []
 		keys   []string
 		do     func(k indexKey, e *entry)
 	}{
-		{bucketExpired, over, func(k indexKey, e *entry) { p.endExpired(now, k, e) }},
-		{bucketFailed, failed, func(k indexKey, e *entry) { p.replace(e.domain, e, nil) }},
+		{bucketExpired, over, func(_ indexKey, e *entry) { p.endExpired(now, e) }},
+		{bucketFailed, failed, func(_ indexKey, e *entry) { p.replace(e.domain, e, nil) }},
 		{bucketExpiry, ended, func(k indexKey, e *entry) { p.markExpired(ran, k, e) }},
 	} {
 		for _, key := range group.keys {
@@ -87,7 +87,7 @@ func (p *planner) follow(k indexKey, do func(k indexKey, e *entry)) error {
 		return err
 	}
 	p.drop(k)
-	_, domain, ok := splitKey([]byte(k.key))
+	domain, ok := keyDomain(k.key)
 	if !ok {
 		return nil
 	}
@@ -106,7 +106,7 @@ func (p *planner) markExpired(ran time.Duration, k indexKey, e *entry) {
 
 // endExpired removes a record whose policy has been expired for long. If the
 // clock was wrong then, and it has not, the record is as any other again.
-func (p *planner) endExpired(now time.Time, k indexKey, e *entry) {
+func (p *planner) endExpired(now time.Time, e *entry) {
 	if !e.damaged && e.record.Expires.After(now) {
 		p.put(bucketExpiry, timeKey(e.record.Expires, e.domain), nil)
 		return

@@ -20,8 +20,8 @@ type scan struct {
 	seen  map[uint64]bool
 }
 
-// errStop carries an error of found out of a walk.
-type errStop struct{ error }
+// foundError carries an error of found out of a walk.
+type foundError struct{ error }
 
 // scan hands all records of the file that can be found to found. The error is
 // one of found.
@@ -49,7 +49,7 @@ func (sc *scan) run() error {
 		ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
 		err = errors.Join(err, sc.root(&ps, m.root))
 	}
-	var stop errStop
+	var stop foundError
 	if errors.As(err, &stop) {
 		return stop.error
 	}
@@ -188,7 +188,7 @@ func (sc *scan) take(key, value []byte, trusted bool) error {
 		return nil
 	}
 	if err := sc.found(newEntry(domain, slices.Clone(value))); err != nil {
-		return errStop{err}
+		return foundError{err}
 	}
 	return nil
 }

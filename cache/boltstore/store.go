@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,7 +78,8 @@ type Options struct {
 	// Path is the file. Beside it are Path.lock and, for a while, Path.new and
 	// Path.damaged-<time>. Its directory is made if there is none.
 	Path string
-	// MaxBytes is the most that the file may grow to; 0 means 2 GiB.
+	// MaxBytes is the most that the file may grow to; 0 means 2 GiB. On a
+	// machine of 32 bits it is 1 GiB at most.
 	MaxBytes int64
 	// MaxFailures is the most domains of which only failed fetches are known;
 	// 0 means 100,000.
@@ -96,6 +98,8 @@ func (o *Options) setDefaults() {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
 	}
+	// A file is mapped into memory as a whole; 32 bits have room for 1 GiB.
+	o.MaxBytes = min(o.MaxBytes, math.MaxInt/2)
 	if o.MaxFailures == 0 {
 		o.MaxFailures = DefaultMaxFailures
 	}
@@ -183,14 +187,14 @@ func resolve(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("directory of the store: %w", err)
 	}
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return filepath.Abs(path)
 	}
 	if err != nil {
 		return "", fmt.Errorf("opening the store: %w", err)
 	}
-	return filepath.Abs(real)
+	return filepath.Abs(target)
 }
 
 // Close waits for what is being written and closes the store. What is called

@@ -21,6 +21,9 @@ import (
 	"tlspolicyd/resolver/policy"
 )
 
+// due is when the records of these tests are to be refreshed.
+var due = time.Unix(1_900_000_000, 0)
+
 // mustSave saves records.
 func mustSave(t *testing.T, s *Store, records ...cache.Record) {
 	t.Helper()
@@ -64,11 +67,11 @@ func TestASecondInstanceIsRefused(t *testing.T) {
 	if _, err := Open(t.Context(), o); !errors.Is(err, ErrLocked) {
 		t.Errorf("Open: %v, want ErrLocked", err)
 	}
-	mustSave(t, s, storetest.Record(t, "a.example", time.Now()))
+	mustSave(t, s, storetest.Record(t, "a.example", due))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantRecord(t, open(t, o), storetest.Record(t, "a.example", time.Now()))
+	wantRecord(t, open(t, o), storetest.Record(t, "a.example", due))
 }
 
 func TestASecondInstanceWaitsForTheFirst(t *testing.T) {
@@ -207,17 +210,17 @@ func TestALinkToTheStoreStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, Options{Path: link})
-	mustSave(t, s, storetest.Record(t, "a.example", time.Now()))
+	mustSave(t, s, storetest.Record(t, "a.example", due))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantRecord(t, open(t, o), storetest.Record(t, "a.example", time.Now()))
+	wantRecord(t, open(t, o), storetest.Record(t, "a.example", due))
 }
 
 func TestAFileThatIsHalfRenamedIsFound(t *testing.T) {
 	o := options(t)
 	s := open(t, o)
-	mustSave(t, s, storetest.Record(t, "a.example", time.Now()))
+	mustSave(t, s, storetest.Record(t, "a.example", due))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +231,7 @@ func TestAFileThatIsHalfRenamedIsFound(t *testing.T) {
 	if err := os.Rename(o.Path, aside); err != nil {
 		t.Fatal(err)
 	}
-	wantRecord(t, open(t, o), storetest.Record(t, "a.example", time.Now()))
+	wantRecord(t, open(t, o), storetest.Record(t, "a.example", due))
 }
 
 func TestAFileThatWasNotFinishedIsMadeAnew(t *testing.T) {
@@ -258,7 +261,7 @@ func TestClosedStore(t *testing.T) {
 	_, statsErr := s.Stats(t.Context())
 	for name, err := range map[string]error{
 		"Load": loadErr, "Due": dueErr, "Scan": scanErr, "Purge": purgeErr, "Stats": statsErr,
-		"Save": s.Save(t.Context(), storetest.Record(t, "a.example", time.Now())), "Remove": s.Remove(t.Context(), d),
+		"Save": s.Save(t.Context(), storetest.Record(t, "a.example", due)), "Remove": s.Remove(t.Context(), d),
 	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: %v, want ErrClosed", name, err)
@@ -274,13 +277,13 @@ func TestAJobThatNobodyTookIsCancelled(t *testing.T) {
 	s.turn <- struct{}{} // somebody writes
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error)
-	go func() { result <- s.Save(ctx, storetest.Record(t, "a.example", time.Now())) }()
+	go func() { result <- s.Save(ctx, storetest.Record(t, "a.example", due)) }()
 	cancel()
 	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Errorf("Save: %v, want context.Canceled", err)
 	}
 	<-s.turn
-	mustSave(t, s, storetest.Record(t, "b.example", time.Now()))
+	mustSave(t, s, storetest.Record(t, "b.example", due))
 	if _, err := s.Load(t.Context(), storetest.Domain(t, "a.example")); !errors.Is(err, cache.ErrNotFound) {
 		t.Errorf("Load: %v, want cache.ErrNotFound", err)
 	}
@@ -300,7 +303,7 @@ func TestManySavesShareACommit(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			if err := s.Save(t.Context(), storetest.Record(t, fmt.Sprintf("d%d.example", i), time.Now())); err != nil {
+			if err := s.Save(t.Context(), storetest.Record(t, fmt.Sprintf("d%d.example", i), due)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -318,9 +321,65 @@ func TestManySavesShareACommit(t *testing.T) {
 	}
 }
 
+func TestAFaultIsAnError(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "short"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := syscall.Mmap(int(f.Fd()), 0, 8192, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Munmap(b); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = guard(func() error { return fmt.Errorf("read %d", b[5000]) })
+	if !errors.Is(err, errDamage) {
+		t.Errorf("guard: %v, want damage: the file has no such page", err)
+	}
+}
+
+func TestAfterAPanicOfBboltTheStoreGoesOn(t *testing.T) {
+	s := open(t, options(t))
+	mustSave(t, s, storetest.Record(t, "a.example", due))
+	s.turn <- struct{}{}
+	f := s.state.Load().cur
+	p := newPlanner(f.view.Load(), &s.o, false)
+	p.put("no such bucket", "key", nil)
+	if err := guard(func() error { return f.apply(p) }); !errors.Is(err, errDamage) {
+		t.Errorf("a write into a bucket that is not there: %v, want damage", err)
+	}
+	f.abandonWriter()
+	<-s.turn
+	wantRecord(t, s, storetest.Record(t, "a.example", due))
+	mustSave(t, s, storetest.Record(t, "b.example", due))
+	wantRecord(t, s, storetest.Record(t, "b.example", due))
+}
+
+func TestAfterAFailedSyncTheStoreGoesOn(t *testing.T) {
+	o := options(t)
+	s := open(t, o)
+	for i := range 5 {
+		mustSave(t, s, storetest.Record(t, fmt.Sprintf("d%d.example", i), due))
+		s.turn <- struct{}{}
+		s.state.Load().cur.unsure = true
+		<-s.turn
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o)
+	for i := range 5 {
+		wantRecord(t, s, storetest.Record(t, fmt.Sprintf("d%d.example", i), due))
+	}
+}
+
 func TestATooLargeRecordIsRefused(t *testing.T) {
 	s := open(t, options(t))
-	r := storetest.Record(t, "a.example", time.Now())
+	r := storetest.Record(t, "a.example", due)
 	r.Text = strings.Repeat("x", maxRecord)
 	if err := s.Save(t.Context(), r); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Save: %v, want ErrTooLarge", err)

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -58,9 +59,10 @@ type Store struct {
 	entries  map[policy.Domain]*entry
 	due      order // by refresh
 	expiry   order // records with a policy, by its end
+	expired  order // those of expiry that have ended, by running time
 	failures order // records without one, by the time of the failure
 	bytes    int64
-	clock    slowClock
+	start    time.Time
 }
 
 // New returns an empty store.
@@ -74,8 +76,9 @@ func New(o Options) *Store {
 	return &Store{
 		maxBytes: o.MaxBytes, maxFailures: o.MaxFailures,
 		entries: make(map[policy.Domain]*entry),
-		due:     order{id: byRefresh}, expiry: order{id: byExpiry}, failures: order{id: byFailure},
-		clock: slowClock{at: time.Now()},
+		due:     order{id: byRefresh}, expiry: order{id: byExpiry},
+		expired: order{id: byMark}, failures: order{id: byFailure},
+		start: time.Now(),
 	}
 }
 
@@ -146,19 +149,48 @@ func (s *Store) Due(ctx context.Context, now time.Time, n int) ([]policy.Domain,
 // Purge removes records that can be of no more use at now: policies that have
 // been expired for 30 days of running time, and failures that are older than a
 // day. It removes at most 1,000 at a time, and returns how many; zero means
-// that it is done.
+// that it is done. It is meant to be called every few minutes.
+//
+// Running time is that of the program, whatever the wall clock says: the 30
+// days begin with the first Purge that sees a policy expired, and when they
+// are over, it is looked at again.
 func (s *Store) Purge(ctx context.Context, now time.Time) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("purging: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	expired := s.expiry.upTo(s.clock.advance(now).Add(-keepExpired).Unix(), purgeBatch)
-	failed := s.failures.upTo(now.Add(-keepFailure).Unix(), purgeBatch-len(expired))
-	for _, d := range append(expired, failed...) {
-		s.remove(s.entries[d])
+	ran := time.Since(s.start)
+	n := 0
+	for _, d := range s.expired.upTo(int64(math.Floor((ran - keepExpired).Seconds())), purgeBatch) {
+		if s.endExpired(s.entries[d], now) {
+			n++
+		}
 	}
-	return len(expired) + len(failed), nil
+	for _, d := range s.failures.upTo(now.Add(-keepFailure).Unix(), purgeBatch-n) {
+		s.remove(s.entries[d])
+		n++
+	}
+	for _, d := range s.expiry.upTo(now.Unix(), purgeBatch) {
+		e := s.entries[d]
+		s.expiry.drop(e)
+		e.mark = int64(ran.Seconds())
+		s.expired.add(e)
+	}
+	return n, nil
+}
+
+// endExpired removes a record whose policy has been expired for long, and
+// reports whether it has: if the clock was wrong then, the record is as any
+// other again.
+func (s *Store) endExpired(e *entry, now time.Time) bool {
+	if e.end <= now.Unix() {
+		s.remove(e)
+		return true
+	}
+	s.expired.drop(e)
+	s.expiry.add(e)
+	return false
 }
 
 // Stats says how much a store holds.
@@ -173,7 +205,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Policies: s.expiry.len(), Failures: s.failures.len(), Bytes: s.bytes}
+	return Stats{Policies: s.expiry.len() + s.expired.len(), Failures: s.failures.len(), Bytes: s.bytes}
 }
 
 // makeRoom drops old failures until need more bytes fit, and reports whether
@@ -230,24 +262,6 @@ func (s *Store) remove(e *entry) {
 	s.bytes -= e.size()
 	s.due.drop(e)
 	s.expiry.drop(e)
+	s.expired.drop(e)
 	s.failures.drop(e)
-}
-
-// slowClock is a wall clock that never goes faster than the monotonic clock,
-// so that a clock set to a wrong date for a while makes nothing look old.
-type slowClock struct {
-	at time.Time // with a monotonic reading
-}
-
-// advance returns the time when the wall clock says now: not more than has
-// passed since the last call, and not later than now.
-func (c *slowClock) advance(now time.Time) time.Time {
-	read := time.Now()
-	at := c.at.Round(0).Add(read.Sub(c.at))
-	if now.Before(at) {
-		at = now.Round(0)
-	}
-	// The wall clock of at, the monotonic reading of this moment.
-	c.at = read.Add(at.Sub(read.Round(0)))
-	return at
 }

@@ -104,14 +104,15 @@ func TestTheOldestFailureGivesWay(t *testing.T) {
 }
 
 func TestPurgeForgetsWhatIsOfNoUse(t *testing.T) {
+	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New(memstore.Options{})
 		start := time.Now()
-		r := storetest.Record(t, "policy.example", time.Time{})
-		r.Fetched, r.Expires = start.Add(-time.Hour), start
-		other := storetest.Record(t, "other.example", time.Time{})
-		other.Fetched, other.Expires = start, start.Add(time.Hour)
-		for _, r := range []cache.Record{r, other, storetest.Failed(t, "failed.example", start)} {
+		ended := storetest.Record(t, "ended.example", time.Time{})
+		ended.Fetched, ended.Expires = start.Add(-time.Hour), start
+		lasting := storetest.Record(t, "lasting.example", time.Time{})
+		lasting.Fetched, lasting.Expires = start, start.Add(100*day)
+		for _, r := range []cache.Record{ended, lasting, storetest.Failed(t, "failed.example", start)} {
 			if err := s.Save(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
@@ -122,11 +123,15 @@ func TestPurgeForgetsWhatIsOfNoUse(t *testing.T) {
 			policies, failures int
 		}{
 			{"at once", 0, 0, 2, 1},
-			{"a day later", 24*time.Hour - time.Second, 0, 2, 1},
+			{"a second before a day", day - time.Second, 0, 2, 1},
 			{"after a day", time.Second, 0, 2, 0},
-			{"a jump of the clock is not running time", time.Hour, 365 * 24 * time.Hour, 2, 0},
-			{"nor is a jump back", time.Hour, -365 * 24 * time.Hour, 2, 0},
-			{"a month later", 28*24*time.Hour + 22*time.Hour - time.Second, 0, 2, 0},
+			{"a jump of the clock is not running time", day, 1000 * day, 2, 0},
+			{"nor is a jump back", day, -1000 * day, 2, 0},
+			{"a second before a month", 27*day - time.Second, 0, 2, 0},
+			{"after a month", time.Second, 0, 1, 0},
+			{"what only seemed to have ended is kept", 2 * day, 0, 1, 0},
+			{"when it has ended", 70 * day, 0, 1, 0},
+			{"a month later", 30 * day, 0, 0, 0},
 		} {
 			time.Sleep(step.pass)
 			if _, err := s.Purge(t.Context(), time.Now().Add(step.jump)); err != nil {
@@ -139,13 +144,16 @@ func TestPurgeForgetsWhatIsOfNoUse(t *testing.T) {
 	})
 }
 
-func TestPurgeEndsWithTheLast(t *testing.T) {
+func TestPurgeGoesInSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New(memstore.Options{})
 		r := storetest.Record(t, "policy.example", time.Time{})
 		r.Expires = time.Now()
 		if err := s.Save(t.Context(), r); err != nil {
 			t.Fatal(err)
+		}
+		if n, err := s.Purge(t.Context(), time.Now()); n != 0 || err != nil {
+			t.Errorf("Purge() = %d, %v, want 0: the policy is only marked", n, err)
 		}
 		for i := range 1500 {
 			if err := s.Save(t.Context(), storetest.Failed(t, fmt.Sprintf("f%d.example", i), time.Now())); err != nil {

@@ -12,6 +12,7 @@ import (
 const (
 	byRefresh = iota
 	byExpiry
+	byMark
 	byFailure
 	orders
 )
@@ -23,6 +24,7 @@ type entry struct {
 	policy  bool
 	refresh int64 // seconds of Unix time; 0 means never
 	end     int64 // of the policy, or the time of the failure
+	mark    int64 // running time at which the policy was seen expired
 	// at is the place in each order, counted from 1; 0 means not in it.
 	at [orders]int
 }
@@ -52,10 +54,14 @@ type order struct {
 }
 
 func (o *order) key(e *entry) int64 {
-	if o.id == byRefresh {
+	switch o.id {
+	case byRefresh:
 		return e.refresh
+	case byMark:
+		return e.mark
+	default:
+		return e.end
 	}
-	return e.end
 }
 
 func (o *order) len() int { return len(o.entries) }
