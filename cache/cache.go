@@ -13,8 +13,8 @@
 // looked up or when a fact is due: the resolver puts all of that into the
 // facts, and the cache compares them with the clock.
 //
-// Limits: Options.Memory policies with on average 4 KiB of text, and as many
-// absences, each with the DANE facts of at most 8 next-hops; 4,096 looks and
+// Limits: Options.Memory policies of on average 4 KiB, text and all, and as
+// many absences of 1 KiB, each with the DANE facts of at most 8 next-hops; 4,096 looks and
 // DANE lookups, 64 records that are read, Options.FirstFetches first fetches and Options.Refreshes
 // refreshes at a time; 32 refreshes started per second; 10,000 facts that the
 // store would not take; 5 s for one access to the store; a domain whose record

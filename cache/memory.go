@@ -15,9 +15,11 @@ const (
 	// maxHops is the number of next-hops of one domain whose DANE facts are
 	// kept.
 	maxHops = 8
-	// textPerPolicy times the number of policies is how many bytes of policy
-	// text are kept.
-	textPerPolicy = 4 << 10
+	// bytesPerPolicy times the number of policies is about how many bytes are
+	// kept of policies, and bytesPerAbsence is the same for absences: among
+	// those are policies that have expired, and DANE facts.
+	bytesPerPolicy  = 4 << 10
+	bytesPerAbsence = 1 << 10
 	// lostFresh is how long the network's word is enough for a domain of
 	// which the store cannot say what it knew. Then both are asked again.
 	lostFresh = 5 * time.Second
@@ -126,31 +128,71 @@ func lastQuarter(from, to time.Time) time.Time {
 // memory keeps entries, policies apart from absences, so that however many
 // domains without a policy are asked for, none with one is forgotten.
 type memory struct {
-	maxText int
-
 	// mu guards the lists.
 	mu                 sync.Mutex
-	policies, absences *simplelru.LRU[policy.Domain, *entry]
-	text               int
+	policies, absences *list
 }
 
 func newMemory(size int) (*memory, error) {
-	m := &memory{maxText: size * textPerPolicy}
-	var err error
-	m.policies, err = simplelru.NewLRU(size, func(_ policy.Domain, e *entry) { m.text -= e.size() })
+	policies, err := newList(size, size*bytesPerPolicy)
 	if err != nil {
 		return nil, err
 	}
-	m.absences, err = simplelru.NewLRU[policy.Domain, *entry](size, nil)
-	return m, err
+	absences, err := newList(size, size*bytesPerAbsence)
+	return &memory{policies: policies, absences: absences}, err
 }
 
-// size is the length of the policy's text.
+// list keeps the entries that were used last, as far as their number and their
+// size allow.
+type list struct {
+	*simplelru.LRU[policy.Domain, *entry]
+	bytes, max int
+}
+
+func newList(size, maxBytes int) (*list, error) {
+	l := &list{max: maxBytes}
+	var err error
+	l.LRU, err = simplelru.NewLRU(size, func(_ policy.Domain, e *entry) { l.bytes -= e.size() })
+	return l, err
+}
+
+// put keeps e, and at least e.
+func (l *list) put(domain policy.Domain, e *entry) {
+	l.Remove(domain)
+	l.bytes += e.size()
+	l.Add(domain, e)
+	for l.bytes > l.max && l.Len() > 1 {
+		l.RemoveOldest()
+	}
+}
+
+// What things take in memory, in bytes, about, without their texts.
+const (
+	entryBytes   = 600
+	hopBytes     = 150
+	hostBytes    = 50
+	patternBytes = 32
+)
+
+// size is how many bytes the entry takes, about, and not much less.
 func (e *entry) size() int {
-	if e.sts.Policy == nil {
+	n := entryBytes + len(e.sts.Detail) + len(e.sts.Failure.Reason) + policySize(e.sts.Policy)
+	for i := range e.hops {
+		n += hopBytes + len(e.hops[i].dane.Detail)
+		for _, h := range e.hops[i].dane.Hosts {
+			n += hostBytes + len(h.Name) + len(h.Detail)
+		}
+	}
+	return n
+}
+
+// policySize is how many bytes a policy takes. Its patterns may be copies of
+// what is in its text.
+func policySize(p *policy.STSPolicy) int {
+	if p == nil {
 		return 0
 	}
-	return len(e.sts.Policy.Text)
+	return 2*len(p.Text) + patternBytes*len(p.MX)
 }
 
 // get returns the entry of a domain that is asked for, or nil.
@@ -181,15 +223,11 @@ func (m *memory) put(now time.Time, domain policy.Domain, e *entry) {
 	defer m.mu.Unlock()
 	m.policies.Remove(domain)
 	if !e.sts.InForce(now) {
-		m.absences.Add(domain, e)
+		m.absences.put(domain, e)
 		return
 	}
 	m.absences.Remove(domain)
-	m.text += e.size()
-	m.policies.Add(domain, e)
-	for m.text > m.maxText && m.policies.Len() > 1 {
-		m.policies.RemoveOldest()
-	}
+	m.policies.put(domain, e)
 }
 
 func (m *memory) len() (policies, absences int) {

@@ -84,17 +84,51 @@ func TestJunkDrivesOutNoPolicy(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBoundedByTheTextOfPolicies(t *testing.T) {
-	c := newInstant(t, 100, enforce+strings.Repeat(" mx.example.net", 64<<10/15))
-	for i := range 100 {
-		lookup(t, c, fmt.Sprintf("d%d.example.com", i))
+func TestMemoryIsBoundedByTheSizeOfWhatIsInIt(t *testing.T) {
+	long := " " + strings.Repeat("m", 60) + ".example.com"
+	many := policy.DANE{MX: policy.MXSecure, Expires: time.Now().Add(time.Hour)}
+	for range 20 {
+		many.Hosts = append(many.Hosts, policy.MXHost{Name: strings.Repeat("h.", 120) + "com", Detail: strings.Repeat("d", 700)})
 	}
-	if n := c.Entries().Policies; n != 6 {
-		t.Errorf("%d policies of 64 KiB in memory for 100 of 4 KiB, want 6", n)
-	}
-	c.memory.put(time.Now(), dom(t, "d99.example.com"), &entry{})
-	if c.memory.text != 5*len(c.memory.peek(dom(t, "d98.example.com")).sts.Policy.Text) {
-		t.Errorf("%d bytes of text counted", c.memory.text)
+	for _, test := range []struct {
+		name               string
+		text               string
+		dane               policy.DANE
+		policies, absences int
+	}{
+		{"policies with a long text", "enforce 2h" + strings.Repeat(long, 220), policy.DANE{}, 100 * bytesPerPolicy / 40_000, 0},
+		{"policies with many patterns", "enforce 2h" + strings.Repeat(" a.b", 4000), policy.DANE{}, 100 * bytesPerPolicy / 160_000, 0},
+		{"policies that end at once", "enforce 0s" + strings.Repeat(long, 220), policy.DANE{}, 0, 100 * bytesPerAbsence / 40_000},
+		{"many hosts", "enforce 0s", many, 0, 100 * bytesPerAbsence / 20_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m, err := newMemory(100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := parseTest(test.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			then := time.Now()
+			now := then.Add(time.Second)
+			for i := range 200 {
+				e := (&entry{}).withSTS(now, &policy.STS{Policy: p, Fetched: then}, &use{})
+				hop := policy.NextHop{Domain: dom(t, fmt.Sprintf("d%d.example", i))}
+				m.put(now, hop.Domain, e)
+				m.put(now, hop.Domain, e.withHop(now, hop, test.dane))
+			}
+			policies, absences := m.len()
+			if policies > test.policies || absences > test.absences || policies+absences == 0 {
+				t.Errorf("%d policies and %d absences in memory, want at most %d and %d", policies, absences, test.policies, test.absences)
+			}
+			for _, d := range m.domains() {
+				m.remove(d)
+			}
+			if m.policies.bytes != 0 || m.absences.bytes != 0 {
+				t.Errorf("%d and %d bytes of nothing", m.policies.bytes, m.absences.bytes)
+			}
+		})
 	}
 }
 
