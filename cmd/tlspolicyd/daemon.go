@@ -39,6 +39,7 @@ type daemon struct {
 	metrics *metrics.Metrics
 	http    config.Address // of the pages for monitoring; may be none
 	ready   atomic.Bool    // Postfix is answered
+	office  office
 }
 
 // facts is how the cache finds things out: MTA-STS from one package, DANE from
@@ -113,6 +114,7 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 	return &daemon{
 		log: log, dns: tested, sts: sts, store: kept, cache: memory, server: server,
 		metrics: counts, http: c.Admin.HTTP,
+		office: office{config: c, started: time.Now(), resolver: resolver},
 	}, nil
 }
 
@@ -154,6 +156,8 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 // monitors it sees it from before the beginning to after the end.
 func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	defer d.watch(ctx)()
+	d.office.listeners = listeners
+	stopAdmin := d.administer(ctx)
 	refreshing, stopRefresh := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRefresh()
 	failed := make(chan error, len(listeners))
@@ -189,6 +193,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	defer cancel()
 	err = errors.Join(err, d.server.Shutdown(grace))
 	serving.Wait()
+	stopAdmin()
 	stopRefresh()
 	background.Wait()
 	return errors.Join(err, d.cache.Close(grace), d.store.close())

@@ -289,6 +289,7 @@ func start(t *testing.T, c *config.Config, dns net.PacketConn) (address string, 
 	c.DNS.Servers = []netip.AddrPort{dns.LocalAddr().(*net.UDPAddr).AddrPort()}
 	c.DANE.Enabled = false // no tests of the server, which would look like questions
 	c.Cache.File = "none"
+	c.Admin.Socket = t.TempDir() + "/admin.sock"
 	d, err := newDaemon(t.Context(), c, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)

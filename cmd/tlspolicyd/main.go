@@ -39,6 +39,8 @@ func commands(file *configFile) []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(file),
 		newQueryCommand(file),
+		newCacheCommand(file),
+		newStatusCommand(file),
 		newLintCommand(),
 		newConfigCommand(file),
 		newVersionCommand(),

@@ -23,6 +23,8 @@ type store struct {
 	cache.Store
 	purge func(ctx context.Context, now time.Time) (int, error)
 	close func() error
+	path  string // of the file; empty where there is none
+	limit int64  // the most that it may hold, in bytes
 }
 
 // openStore opens the file of the configuration; with cache.file "none" what is
@@ -30,7 +32,7 @@ type store struct {
 func openStore(ctx context.Context, c *config.Cache, log *zap.Logger) (*store, error) {
 	if _, wanted := c.StoreFile(""); !wanted {
 		s := memstore.New(memstore.Options{MaxBytes: int64(c.Disk)})
-		return &store{Store: s, purge: s.Purge, close: func() error { return nil }}, nil
+		return &store{Store: s, purge: s.Purge, close: func() error { return nil }, limit: int64(c.Disk)}, nil
 	}
 	path := c.File
 	if path == "" {
@@ -44,7 +46,7 @@ func openStore(ctx context.Context, c *config.Cache, log *zap.Logger) (*store, e
 	if err != nil {
 		return nil, fmt.Errorf("cache.file: %w", err)
 	}
-	return &store{Store: s, purge: s.Purge, close: s.Close}, nil
+	return &store{Store: s, purge: s.Purge, close: s.Close, path: path, limit: int64(c.Disk)}, nil
 }
 
 // run removes from the store what can be of no more use, until ctx ends.
