@@ -9,10 +9,10 @@
 // knows is a lookup that failed. While there is no such server DANE is off.
 //
 // Limits: the first 20 hosts of a next-hop by preference, then name, are
-// looked at; the rest count as plain. A fact lives for the smallest TTL that
-// it was derived from, at most an hour; one with a host that could not be
-// reached lives at most a minute, one with a failed lookup at most 10 seconds,
-// and that DANE is off is remembered for 5.
+// looked at; the rest count as plain, and one stands for them. A fact lives for
+// the smallest TTL that it was derived from, at most an hour; one with a host
+// that could not be reached lives at most a minute, one with a failed lookup at
+// most 10 seconds, and that DANE is off is remembered for 5.
 //
 // Specifications: RFC 7672 (SMTP security via DANE), RFC 6698 and RFC 7671
 // (TLSA records), RFC 7505 (null MX), RFC 5321 section 5.1 (MX lookup).
@@ -207,7 +207,10 @@ func hostsOf(records []dns.RR) []policy.MXHost {
 }
 
 // hosts looks at all hosts side by side and leaves out those without address.
+// Of those that are not looked at, the first stands for all: they are all
+// alike, and none has a better preference.
 func (l *lookup) hosts(ctx context.Context, hosts []policy.MXHost) []policy.MXHost {
+	hosts = hosts[:min(len(hosts), maxHosts+1)]
 	absent := make([]bool, len(hosts))
 	var wg sync.WaitGroup
 	for i := range hosts {
