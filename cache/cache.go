@@ -14,11 +14,12 @@
 // facts, and the cache compares them with the clock.
 //
 // Limits: Options.Memory policies of on average 4 KiB, text and all, and as
-// many absences of 1 KiB, each with the DANE facts of at most 8 next-hops; 4,096 looks and
-// DANE lookups, 64 records that are read, Options.FirstFetches first fetches and Options.Refreshes
-// refreshes at a time; 32 refreshes started per second; 10,000 facts that the
-// store would not take; 5 s for one access to the store; a domain whose record
-// is damaged is deferred for at most 60 s.
+// many absences of 1 KiB, each with the DANE facts of at most 8 next-hops; 4,096
+// looks and DANE lookups, 64 records that are read, Options.FirstFetches first
+// fetches and Options.Refreshes refreshes at a time; 32 refreshes started per
+// second; 10,000 facts, of 40 MB together, that the store would not take; 5 s
+// for one access to the store; a domain whose record is damaged is deferred for
+// at most 60 s.
 //
 // Specifications: RFC 8461 (sections 3.3, 5.1 and 10.2: when a policy that was
 // fetched applies, and when it is fetched again), RFC 7672 (section 2.1.2: what
@@ -130,9 +131,11 @@ type Cache struct {
 	flights   map[policy.Domain]*flight
 	lookingUp map[policy.NextHop]*daneFlight
 	unwritten map[policy.Domain]unwritten
-	expiring  map[policy.Domain]struct{}
-	held      map[policy.Domain]time.Time
-	overdue   int
+	// unwrittenBytes is the size of all that is unwritten.
+	unwrittenBytes int
+	expiring       map[policy.Domain]struct{}
+	held           map[policy.Domain]time.Time
+	overdue        int
 	// writeAfter is when a write is tried again after one failed; zero if the
 	// last one did not.
 	writeAfter time.Time

@@ -134,7 +134,7 @@ func (c *Cache) drop(domain policy.Domain) bool {
 	defer c.mu.Unlock()
 	_, known := c.unwritten[domain]
 	known = c.memory.remove(domain) || known
-	delete(c.unwritten, domain)
+	c.dropUnwritten(domain)
 	delete(c.held, domain)
 	delete(c.expiring, domain)
 	for hop, f := range c.lookingUp {

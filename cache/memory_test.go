@@ -132,6 +132,29 @@ func TestMemoryIsBoundedByTheSizeOfWhatIsInIt(t *testing.T) {
 	}
 }
 
+func TestWhatTheStoreWouldNotTakeIsBounded(t *testing.T) {
+	c := newInstant(t, 1, enforce)
+	big, err := parseTest(enforce + strings.Repeat(" mx.example.net", 4000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain := func(i int) policy.Domain { return dom(t, fmt.Sprintf("d%d.example", i)) }
+	for _, p := range []*policy.STSPolicy{{Text: "small"}, big, {Text: "small"}} {
+		for i := range 2 * maxUnwritten {
+			c.mark(domain(i), unwritten{fact: &policy.STS{Policy: p}})
+		}
+		if n := len(c.unwritten); n == 0 || n > maxUnwritten || c.unwrittenBytes > maxUnwrittenBytes {
+			t.Errorf("%d bytes of %d records", c.unwrittenBytes, n)
+		}
+	}
+	for i := range 2 * maxUnwritten {
+		c.drop(domain(i))
+	}
+	if c.unwrittenBytes != 0 {
+		t.Errorf("%d bytes of nothing", c.unwrittenBytes)
+	}
+}
+
 func TestNewNeedsAStoreAResolverAndAParser(t *testing.T) {
 	w := newWorld()
 	for _, o := range []Options{

@@ -14,8 +14,10 @@ import (
 const (
 	// useInterval is how often the last use of a domain is written.
 	useInterval = 24 * time.Hour
-	// maxUnwritten is the number of records that wait to be written.
-	maxUnwritten = 10_000
+	// maxUnwritten is the number of records that wait to be written, and
+	// maxUnwrittenBytes about how many bytes they take.
+	maxUnwritten      = 10_000
+	maxUnwrittenBytes = maxUnwritten * bytesPerPolicy
 	// maxWrites is how many of them are written at a time.
 	maxWrites = 32
 	// retryWrites is the time between two attempts while the store fails.
@@ -30,6 +32,14 @@ const (
 type unwritten struct {
 	fact *policy.STS
 	use  *use
+}
+
+// size is how many bytes the fact takes, about.
+func (u unwritten) size() int {
+	if u.fact == nil {
+		return 0
+	}
+	return entryBytes + policySize(u.fact.Policy)
 }
 
 // recall returns what is known of the domain of a flight without asking the
@@ -158,11 +168,22 @@ func since(s int64, t *atomic.Int64) time.Duration {
 func (c *Cache) mark(domain policy.Domain, u unwritten) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old, ok := c.unwritten[domain]
-	if u.fact == nil && old.fact != nil || !ok && len(c.unwritten) >= maxUnwritten {
+	if u.fact == nil && c.unwritten[domain].fact != nil {
+		return
+	}
+	c.dropUnwritten(domain) // it is outdated, with or without room for u
+	if len(c.unwritten) >= maxUnwritten || c.unwrittenBytes+u.size() > maxUnwrittenBytes {
 		return
 	}
 	c.unwritten[domain] = u
+	c.unwrittenBytes += u.size()
+}
+
+// dropUnwritten forgets that the record of a domain is to be written. c.mu is
+// held.
+func (c *Cache) dropUnwritten(domain policy.Domain) {
+	c.unwrittenBytes -= c.unwritten[domain].size()
+	delete(c.unwritten, domain)
 }
 
 // write makes a fact durable and reports whether that worked. If it did not,
@@ -180,7 +201,7 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 		f.use.saved.Store(last)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.unwritten, f.domain)
+		c.dropUnwritten(f.domain)
 		c.writeAfter = time.Time{}
 		return true
 	}
@@ -210,7 +231,7 @@ func (c *Cache) bringUpToDate(f *flight) {
 	now := time.Now()
 	if !f.damaged.IsZero() || sts.Lost || sts.Policy == nil && sts.Failure.At.IsZero() {
 		c.mu.Lock()
-		delete(c.unwritten, f.domain)
+		c.dropUnwritten(f.domain)
 		c.mu.Unlock()
 		return
 	}
