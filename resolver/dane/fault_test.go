@@ -71,6 +71,39 @@ func TestEveryFaultAtEveryQuestion(t *testing.T) {
 	}
 }
 
+func TestAnAddressIsSecureIfAllOfItIs(t *testing.T) {
+	both := world + `
+$SECURE relay.test
+relay.test.    MX 10 mx.relay.test.
+mx.relay.test. A 192.0.2.1
+mx.relay.test. AAAA 2001:db8::1
+_25._tcp.mx.relay.test. ` + match + "\n"
+	for _, tt := range []struct {
+		name   string
+		qtype  string
+		faults []dnstest.Fault
+		want   policy.HostState
+	}{
+		{"both secure", "TXT", nil, policy.HostUsable},
+		{"A insecure", "A", []dnstest.Fault{dnstest.NoAD}, policy.HostPlain},
+		{"AAAA insecure", "AAAA", []dnstest.Fault{dnstest.NoAD}, policy.HostPlain},
+		{"no A, insecurely", "A", []dnstest.Fault{dnstest.NoAD, dnstest.NoData}, policy.HostUsable},
+		{"no AAAA, insecurely", "AAAA", []dnstest.Fault{dnstest.NoAD, dnstest.NoData}, policy.HostUsable},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := new(dnstest.Resolver)
+				r.SetZone(both)
+				r.Fault("mx.relay.test.", tt.qtype, tt.faults...)
+				d := New(r).DANE(t.Context(), hop(t, "relay.test"), policy.DANE{})
+				if len(d.Hosts) != 1 || d.Hosts[0].State != tt.want {
+					t.Errorf("got %+v, want %v", d.Hosts, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func withFaults(t *testing.T, prepare func(*dnstest.Resolver)) policy.DANE {
 	t.Helper()
 	var d policy.DANE
