@@ -374,7 +374,7 @@ func TestARefreshOnCommandThatFailsLowersNothing(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		w.set(func() { w.lookTakes, w.fetchTakes = time.Minute, time.Minute })
-		go r.Refresh(t.Context(), dom(t, "example.com"))
+		go func() { _, _, _ = r.Refresh(t.Context(), dom(t, "example.com")) }()
 		time.Sleep(time.Second)
 		r.want("example.com", policy.Secure, 0)
 	})

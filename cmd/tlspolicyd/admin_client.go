@@ -47,10 +47,15 @@ func asking(file *configFile, ask func(cmd *cobra.Command, c *admin.Client, args
 // sheet is what a command prints: lines of a label and a text, aligned.
 type sheet struct {
 	*bufio.Writer
-	now time.Time
+	now  time.Time
+	zone *time.Location
 }
 
-func newSheet(out io.Writer, now time.Time) *sheet { return &sheet{bufio.NewWriter(out), now} }
+// newSheet returns a sheet on which times are told from now on, in the zone of
+// the machine.
+func newSheet(out io.Writer, now time.Time) *sheet {
+	return &sheet{Writer: bufio.NewWriter(out), now: now, zone: time.Local}
+}
 
 // labelWidth is the width of the labels; a text begins after it.
 const labelWidth = 12
@@ -65,7 +70,7 @@ func (p *sheet) at(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return fmt.Sprintf("%s (%s)", t.Local().Format("2006-01-02 15:04:05 MST"), relative(t.Sub(p.now)))
+	return fmt.Sprintf("%s (%s)", t.In(p.zone).Format("2006-01-02 15:04:05 MST"), relative(t.Sub(p.now)))
 }
 
 // relative says how far away a time is, as "in 3 h" or "5 min ago".

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,68 +23,82 @@ func newCacheListCommand(file *configFile) *cobra.Command {
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: asking(file, func(cmd *cobra.Command, c *admin.Client, _ []string) error {
-			out := bufio.NewWriter(cmd.OutOrStdout())
-			print := printRow
+			l := list{Writer: bufio.NewWriter(cmd.OutOrStdout())}
+			begin, row := l.header, l.row
 			if asJSON {
-				print = printRowJSON
+				begin, row = func() {}, l.rowJSON
 			}
-			for after := ""; ; {
-				page, err := c.List(cmd.Context(), after)
-				if err != nil {
-					return err
-				}
-				if after == "" && !asJSON {
-					printHeader(out)
-				}
-				now := time.Now()
-				for i := range page.Domains {
-					if err := print(out, now, &page.Domains[i]); err != nil {
-						return err
-					}
-				}
-				if err := out.Flush(); err != nil {
-					return err
-				}
-				if after = page.Next; after == "" {
-					return nil
-				}
-			}
+			return l.pages(cmd.Context(), c, begin, row)
 		}),
 	}
 	addJSONFlag(cmd, &asJSON, "one JSON object on each line")
 	return cmd
 }
 
+// list is what the command list prints.
+type list struct {
+	*bufio.Writer
+	now time.Time // of the page
+}
+
+// pages asks for one page after the other and prints each, so that neither side
+// holds more than one.
+func (l *list) pages(ctx context.Context, c *admin.Client, begin func(), row func(r *admin.Row) error) error {
+	for after := ""; ; {
+		page, err := c.List(ctx, after)
+		if err != nil {
+			return err
+		}
+		if after == "" {
+			begin()
+		}
+		l.now = time.Now()
+		for i := range page.Domains {
+			if err := row(&page.Domains[i]); err != nil {
+				return err
+			}
+		}
+		if err := l.Flush(); err != nil {
+			return err
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
 // rowFormat has the columns of the list; what is longer than its column moves
 // the others.
 const rowFormat = "%-30s %-10s %-20s %-10s %-32s %-10s %s\n"
 
-func printHeader(out io.Writer) {
-	fmt.Fprintf(out, rowFormat, "DOMAIN", "MODE", "ID", "FETCHED", "EXPIRES", "REFRESH", "USED")
+func (l *list) header() {
+	fmt.Fprintf(l, rowFormat, "DOMAIN", "MODE", "ID", "FETCHED", "EXPIRES", "REFRESH", "USED")
 }
 
-func printRow(out io.Writer, now time.Time, r *admin.Row) error {
-	from := func(t time.Time) string {
-		if t.IsZero() {
-			return "-"
-		}
-		return relative(t.Sub(now).Round(time.Second))
-	}
+func (l *list) row(r *admin.Row) error {
 	expires := "-"
 	if !r.Expires.IsZero() {
-		expires = r.Expires.Local().Format("2006-01-02 15:04 MST") + " " + from(r.Expires)
+		expires = r.Expires.Local().Format("2006-01-02 15:04 MST") + " " + l.from(r.Expires)
 	}
-	refresh := from(r.Refresh)
-	if !r.Refresh.IsZero() && r.Refresh.Before(now) {
+	refresh := l.from(r.Refresh)
+	if !r.Refresh.IsZero() && r.Refresh.Before(l.now) {
 		refresh = "due"
 	}
-	_, err := fmt.Fprintf(out, rowFormat, onOneLine(r.Domain), orDash(r.Mode), orDash(onOneLine(r.ID)),
-		from(r.Fetched), expires, refresh, from(r.Used))
+	_, err := fmt.Fprintf(l, rowFormat, onOneLine(r.Domain), orDash(r.Mode), orDash(onOneLine(r.ID)),
+		l.from(r.Fetched), expires, refresh, l.from(r.Used))
 	return err
 }
 
-func printRowJSON(out io.Writer, _ time.Time, r *admin.Row) error {
-	e := json.NewEncoder(out)
+// from says how far away a time is.
+func (l *list) from(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return relative(t.Sub(l.now).Round(time.Second))
+}
+
+func (l *list) rowJSON(r *admin.Row) error {
+	e := json.NewEncoder(l)
 	e.SetEscapeHTML(false)
 	return e.Encode(r)
 }

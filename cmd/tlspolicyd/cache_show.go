@@ -46,14 +46,24 @@ func sourceWords(d *admin.Domain) string {
 		return "what is known of it cannot be read"
 	case d.Policy != nil:
 		return "its policy has expired; it is not applied" + whence(d)
-	case d.Record != nil && d.Record.State == "found":
-		return "it announces a policy, which could not be fetched" + whence(d)
-	case d.Record != nil && d.Record.State == "absent":
-		return "it publishes no policy" + whence(d)
-	case d.Record != nil:
-		return "whether it publishes a policy could not be looked up" + whence(d)
+	default:
+		return absenceWords(d) + whence(d)
+	}
+}
+
+// absenceWords says why there is no policy.
+func absenceWords(d *admin.Domain) string {
+	state := ""
+	if d.Record != nil {
+		state = d.Record.State
+	}
+	switch {
+	case state == "absent":
+		return "it publishes no policy"
+	case state == "failed":
+		return "whether it publishes a policy could not be looked up"
 	case d.Failure != nil:
-		return "its policy could not be fetched" + whence(d)
+		return "it announces a policy, which could not be fetched"
 	default:
 		return "no policy is known"
 	}
