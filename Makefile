@@ -31,6 +31,7 @@ lint: ## pinned linters
 
 setup: ## as root: install what the end-to-end tests need, and build their trees once
 	test/setup.sh
+	$(GO) mod download -modfile=.ci/tools/nfpm.mod
 
 e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
 	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...

@@ -3,6 +3,7 @@
 #
 # The same source makes the same bytes: the time in the packages is that of the
 # commit, or SOURCE_DATE_EPOCH. VERSION is the version; without it, that of git.
+# DIST is another directory, ARCHES other processors.
 
 set -eu
 umask 022
@@ -24,8 +25,10 @@ case $version in
 esac
 
 maintainer=${MAINTAINER:-The tlspolicyd authors <maintainers@tlspolicyd.invalid>}
-root=dist/root
-rm -rf dist
+DIST=${DIST:-dist}
+export DIST
+root=$DIST/root
+rm -rf "$DIST"
 mkdir -p "$root/man" "$root/completion"
 
 # build makes the program for the processor $1 in the file $2.
@@ -61,12 +64,12 @@ done
 	sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'
 } >"$root/copyright"
 
-for arch in amd64 arm64; do
+for arch in ${ARCHES:-amd64 arm64}; do
 	mkdir -p "$root/$arch"
 	build "$arch" "$root/$arch/tlspolicyd"
 	for kind in deb rpm; do
 		ARCH=$arch VERSION=$package MAINTAINER=$maintainer \
 			"$go" tool -modfile=.ci/tools/nfpm.mod nfpm package \
-			--config packaging/nfpm.yaml --packager "$kind" --target dist/
+			--config packaging/nfpm.yaml --packager "$kind" --target "$DIST/"
 	done
 done

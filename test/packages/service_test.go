@@ -1,0 +1,322 @@
+//go:build e2e
+
+package packages_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tlspolicyd/test/lab"
+)
+
+// Where the installed daemon is asked.
+const (
+	tcp      = "127.0.0.1:8461"
+	unixPath = "/var/spool/postfix/tlspolicyd/policy.sock"
+	conf     = "/etc/tlspolicyd/tlspolicyd.yaml"
+	// labConf lets the daemon fetch policies in the lab.
+	labConf = "sts: {allow_networks: [127.0.0.0/16]}\n"
+)
+
+// enforced is a domain of the lab with a policy, and what is answered for it.
+const (
+	enforced = "relay-upgrade.test"
+	secure   = "OK secure match=mx.relay-upgrade.test servername=hostname"
+)
+
+// install starts a box in which the package is installed, and which believes the
+// lab's authority as one of the system's.
+func install(t *testing.T, version string) *box {
+	t.Helper()
+	l := lab.New(t)
+	l.AddDomain(t, lab.Domain{Name: enforced, ID: "1", Policy: lab.Policy{
+		Text: "version: STSv1\nmode: enforce\nmx: mx." + enforced + "\nmax_age: 86400\n",
+	}})
+	ca, err := os.ReadFile(l.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startBox(t)
+	b.write(t, "/etc/ssl/certs/ca-certificates.crt", string(ca))
+	b.write(t, conf, labConf)
+	b.do(t, "dpkg", "--force-confold", "-i", deb(t, version))
+	return b
+}
+
+// expect wants a reply from the daemon of the box.
+func expect(t *testing.T, b *box, addr, key, want string) {
+	t.Helper()
+	c := &client{addr: addr}
+	defer c.close()
+	got, err := c.ask(t.Context(), key)
+	if err != nil || got != want {
+		t.Fatalf("the reply about %s is %q, %v, want %q; the journal:\n%s", key, got, err, want, b.journal())
+	}
+}
+
+// TestRestartUnderLoad exchanges the daemon while it is asked over both sockets:
+// no question may be refused, lost or answered otherwise.
+func TestRestartUnderLoad(t *testing.T) {
+	b := install(t, "1.0.0")
+	expect(t, b, tcp, enforced, secure)
+	b.do(t, "systemctl", "stop", "tlspolicyd.service")
+	b.do(t, "systemctl", "enable", "--now", "tlspolicyd-postfix.socket")
+	b.do(t, "systemctl", "start", "tlspolicyd.service")
+
+	const restarts, clients = 20, 4
+	upgrade := deb(t, "1.1.0")
+	loads := []*load{
+		{addr: tcp, key: enforced, want: secure},
+		{addr: "unix:" + filepath.Join(b.root, unixPath), key: enforced, want: secure},
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for _, l := range loads {
+		for range clients {
+			asking.Go(func() { l.run(t, ctx) })
+		}
+	}
+	pids := map[string]bool{b.property(t, "MainPID"): true}
+	for range restarts {
+		b.do(t, "systemctl", "restart", "tlspolicyd.service")
+		pids[b.property(t, "MainPID")] = true
+	}
+	b.do(t, "dpkg", "-i", upgrade)
+	pids[b.property(t, "MainPID")] = true
+	if got := b.do(t, "tlspolicyd", "version"); !strings.HasPrefix(got, "tlspolicyd 1.1.0 ") {
+		t.Errorf("after the upgrade: %s", got)
+	}
+	stop()
+	asking.Wait()
+	if len(pids) != restarts+2 {
+		t.Errorf("%d daemons have run, want %d", len(pids), restarts+2)
+	}
+	for _, l := range loads {
+		t.Logf("%s: %d lookups over %d connections, %d restarts and an upgrade", l.addr, l.asked.Load(), l.opened.Load(), restarts)
+		if l.opened.Load() < clients+restarts {
+			t.Errorf("%s: %d connections: the load has not seen the restarts", l.addr, l.opened.Load())
+		}
+	}
+}
+
+// TestReload reads the configuration again while a connection is open.
+func TestReload(t *testing.T) {
+	b := install(t, "1.0.0")
+	c := &client{addr: tcp}
+	defer c.close()
+	ask := func() {
+		t.Helper()
+		if got, err := c.ask(t.Context(), enforced); err != nil || got != secure {
+			t.Fatalf("the reply is %q, %v; the journal:\n%s", got, err, b.journal())
+		}
+	}
+	reload := func(text, status string) {
+		t.Helper()
+		b.write(t, conf, text)
+		b.do(t, "systemctl", "reload", "tlspolicyd.service")
+		until(t, 5*time.Second, func() error {
+			if got := b.property(t, "StatusText"); !strings.HasPrefix(got, status) {
+				return fmt.Errorf("the status is %q", got)
+			}
+			if got := b.property(t, "ActiveState"); got != "active" {
+				return fmt.Errorf("the service is %s", got)
+			}
+			return nil
+		})
+		ask()
+	}
+	ask()
+	pid := b.property(t, "MainPID")
+	const works, failed = "Answering on ", "Reload failed, what was in effect stays: "
+	reload("listen: nonsense\n", failed)
+	reload(labConf+"log: {level: debug}\nsmart_hosts: false\ncache: {memory: 10}\n", works)
+	journal := b.journal()
+	for _, want := range []string{
+		"<3>", // taken off by the journal
+		`these keys have changed and take effect at the next restart	{"keys": ["smart_hosts", "cache.memory"]}`,
+		"answered\t",
+	} {
+		if got := strings.Contains(journal, want); got != (want != "<3>") {
+			t.Errorf("%q in the journal: %v:\n%s", want, got, journal)
+		}
+	}
+	if b.property(t, "MainPID") != pid || c.opened != 1 {
+		t.Errorf("the daemon was %s and is %s, after %d connections", pid, b.property(t, "MainPID"), c.opened)
+	}
+	errors := b.do(t, "journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err", "--unit=tlspolicyd.service")
+	if !strings.Contains(errors, "the configuration cannot be used") || strings.Contains(errors, "answered") {
+		t.Errorf("errors in the journal:\n%s", errors)
+	}
+}
+
+// TestWatchdog stops the daemon as a deadlock would, and wants systemd to
+// replace it.
+func TestWatchdog(t *testing.T) {
+	b := install(t, "1.0.0")
+	b.write(t, "/etc/systemd/system/tlspolicyd.service.d/watchdog.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n")
+	b.do(t, "systemctl", "daemon-reload")
+	b.do(t, "systemctl", "restart", "tlspolicyd.service")
+	time.Sleep(3 * time.Second) // it is fed in time
+	pid := b.property(t, "MainPID")
+	if n := b.property(t, "NRestarts"); n != "0" {
+		t.Fatalf("restarted %s times while all was well; the journal:\n%s", n, b.journal())
+	}
+	b.do(t, "kill", "-STOP", pid)
+	expect(t, b, tcp, enforced, secure)
+	if b.property(t, "MainPID") == pid {
+		t.Errorf("process %s answers though it was stopped", pid)
+	}
+}
+
+// TestConfinement looks at what the running daemon may do.
+func TestConfinement(t *testing.T) {
+	b := install(t, "1.0.0")
+	expect(t, b, tcp, enforced, secure) // with the roots of the system, and its state
+	status, err := os.ReadFile(filepath.Join(b.root, "proc", b.property(t, "MainPID"), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000",
+		"NoNewPrivs:\t1", "Seccomp:\t2",
+	} {
+		if !strings.Contains(string(status), want+"\n") {
+			t.Errorf("its status lacks %q:\n%s", want, status)
+		}
+	}
+	owner := strings.TrimSpace(b.do(t, "stat", "--format=%U:%G %a", "/var/lib/tlspolicyd"))
+	if owner != "tlspolicyd:tlspolicyd 700" {
+		t.Errorf("the state directory is %s", owner)
+	}
+	// A broken configuration is an end with a reason, and no end of trying.
+	b.write(t, conf, "listen: nonsense\n")
+	if out, err := b.try("timeout", "20", "systemctl", "restart", "tlspolicyd.service"); err == nil {
+		t.Errorf("it starts with a broken configuration: %s", out)
+	}
+	if !strings.Contains(b.journal(), "tlspolicyd.yaml:1:9") {
+		t.Errorf("the journal does not say where the fault is:\n%s", b.journal())
+	}
+	b.write(t, conf, labConf)
+	expect(t, b, tcp, enforced, secure)
+}
+
+// TestWithoutSockets masks the socket: the daemon listens where its
+// configuration says.
+func TestWithoutSockets(t *testing.T) {
+	b := install(t, "1.0.0")
+	b.do(t, "systemctl", "mask", "--now", "tlspolicyd.socket")
+	b.write(t, conf, labConf+`listen: ["127.0.0.1:8463", "unix:/run/tlspolicyd/policy.sock"]`+"\n")
+	b.do(t, "systemctl", "restart", "tlspolicyd.service")
+	expect(t, b, "127.0.0.1:8463", enforced, secure)
+	expect(t, b, "unix:"+filepath.Join(b.root, "run/tlspolicyd/policy.sock"), enforced, secure)
+}
+
+// TestLifeOfPackage installs, upgrades, removes and purges.
+func TestLifeOfPackage(t *testing.T) {
+	b := startBox(t)
+	postfix := b.do(t, "sh", "-c", "cd /etc/postfix && find . -type f | sort | xargs sha256sum")
+	first, second := deb(t, "1.0.0"), deb(t, "1.1.0")
+	b.do(t, "dpkg", "-i", first)
+	sameFile(t, filepath.Join(b.root, conf), "../../internal/config/default.yaml")
+	expect(t, b, tcp, ".example", "NOTFOUND ")
+	for _, unit := range []string{"tlspolicyd.service", "tlspolicyd.socket"} {
+		b.do(t, "systemctl", "is-enabled", unit)
+		b.do(t, "systemctl", "is-active", unit)
+	}
+	for _, page := range []string{"8 tlspolicyd", "5 tlspolicyd.yaml"} {
+		section, name, _ := strings.Cut(page, " ")
+		b.do(t, "man", "--where", section, name)
+	}
+	b.do(t, "bash", "-n", "/usr/share/bash-completion/completions/tlspolicyd")
+
+	const own = "log: {level: warn}\n"
+	b.write(t, conf, own)
+	b.write(t, "/var/lib/tlspolicyd/learned", "x")
+	b.do(t, "systemctl", "disable", "tlspolicyd.service")
+	pid := b.property(t, "MainPID")
+	b.do(t, "dpkg", "--force-confold", "-i", second)
+	if b.property(t, "MainPID") == pid {
+		t.Error("after the upgrade the old daemon runs")
+	}
+	if out, err := b.try("systemctl", "is-enabled", "tlspolicyd.service"); err == nil {
+		t.Errorf("the upgrade has enabled what the administrator has disabled: %s", out)
+	}
+	kept := func(when string) {
+		t.Helper()
+		if got := b.do(t, "cat", conf); got != own || !b.exists(t, "/var/lib/tlspolicyd/learned") {
+			t.Errorf("%s: configuration %q, state kept: %v", when, got, b.exists(t, "/var/lib/tlspolicyd/learned"))
+		}
+	}
+	kept("after the upgrade")
+	b.do(t, "systemctl", "enable", "tlspolicyd.service")
+
+	b.do(t, "dpkg", "-r", "tlspolicyd")
+	kept("after the removal")
+	c := &client{addr: tcp}
+	if got, err := c.ask(t.Context(), ".example"); err == nil {
+		t.Errorf("after the removal somebody answers %q", got)
+	}
+	b.do(t, "dpkg", "-i", second)
+	kept("after it is installed again")
+	expect(t, b, tcp, ".example", "NOTFOUND ")
+
+	b.do(t, "dpkg", "-P", "tlspolicyd")
+	for _, path := range []string{
+		"/etc/tlspolicyd", "/var/lib/tlspolicyd", "/run/tlspolicyd", "/usr/bin/tlspolicyd",
+		"/etc/systemd/system/tlspolicyd.service", "/etc/systemd/system/sockets.target.wants/tlspolicyd.socket",
+	} {
+		if b.exists(t, path) {
+			t.Errorf("%s is there after the purge", path)
+		}
+	}
+	if got := b.do(t, "sh", "-c", "cd /etc/postfix && find . -type f | sort | xargs sha256sum"); got != postfix {
+		t.Errorf("Postfix has changed:\n%s\n%s", got, postfix)
+	}
+}
+
+// TestActivated starts the command of the unit with sockets of
+// systemd-socket-activate.
+func TestActivated(t *testing.T) {
+	dir := t.TempDir()
+	run(t, "dpkg", "-x", deb(t, "1.0.0"), dir)
+	unit, err := os.ReadFile(filepath.Join(dir, "usr/lib/systemd/system/tlspolicyd.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(unit), "\nExecStart=")
+	command, _, _ := strings.Cut(rest, "\n")
+	args := strings.Fields(command)
+	args[0] = filepath.Join(dir, args[0])
+	socket := filepath.Join(dir, "sock")
+	out := &lab.Log{}
+	pid := background(t, out, append([]string{"systemd-socket-activate", "--listen=" + tcp, "--listen=[::1]:8461",
+		"--listen=" + socket, "--fdname=one:two:three", "--setenv=STATE_DIRECTORY=" + dir}, args...)...)
+	for _, addr := range []string{tcp, "[::1]:8461", "unix:" + socket} {
+		var got string
+		until(t, 10*time.Second, func() (err error) {
+			c := &client{addr: addr}
+			defer c.close()
+			got, err = c.ask(t.Context(), ".example")
+			return err
+		})
+		if got != "NOTFOUND " {
+			t.Errorf("the reply of %s is %q", addr, got)
+		}
+	}
+	for i, name := range []string{"one", "two", "three"} {
+		if len(out.About(`"using a socket from systemd","name":`+strconv.Quote(name))) != 1 {
+			t.Errorf("socket %d is not in the log by its name:\n%s", i, out.String())
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
