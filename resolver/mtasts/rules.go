@@ -26,7 +26,8 @@ const (
 	maxShift = 16
 
 	// churnLimit is the number of changes of the id without a change of the
-	// policy that a domain may make in a churnWindow. After those, changes
+	// policy, or from one that failed to another that failed, that a domain
+	// may make in a churnWindow. After those, changes
 	// are followed once in churnPause.
 	churnLimit  = 5
 	churnWindow = time.Hour
@@ -208,10 +209,24 @@ func (r rules) refreshAt(now time.Time, o fetchOutcome) time.Time {
 
 // churned counts a change of the id that changed nothing else.
 func churned(now time.Time, prev policy.STS, text string) policy.Churn {
-	c := prev.Churn
 	if prev.Policy == nil || prev.ID == prev.Wanted || prev.Policy.Text != text {
-		return c
+		return prev.Churn
 	}
+	return once(now, prev.Churn)
+}
+
+// churnedInVain counts a change of an id that failed to one that failed too.
+// Else two ids by turns, as from DNS servers that do not agree, would be tried
+// far more often than each of them may be.
+func churnedInVain(now time.Time, prev policy.STS) policy.Churn {
+	if prev.Wanted == "" || prev.Failure.At.IsZero() || prev.Failure.ID == prev.Wanted {
+		return prev.Churn
+	}
+	return once(now, prev.Churn)
+}
+
+// once counts one more change.
+func once(now time.Time, c policy.Churn) policy.Churn {
 	if c.Count == 0 || now.Sub(c.Since) >= churnWindow {
 		return policy.Churn{Count: 1, Since: now}
 	}
@@ -226,6 +241,7 @@ func (r rules) failed(now time.Time, next *policy.STS, prev policy.STS, o fetchO
 		ID: failedID(prev), At: now, Count: prev.Failure.Count + 1,
 		Kind: o.kind, Reason: o.reason,
 	}
+	next.Churn = churnedInVain(now, prev)
 	if prev.InForce(o.started) && !prev.InForce(now) {
 		// The policy ended while the fetch hung. The failure belongs to its
 		// life, or the next fetch would have to wait; see outlived.
@@ -233,6 +249,10 @@ func (r rules) failed(now time.Time, next *policy.STS, prev policy.STS, o fetchO
 	}
 	if prev.Wanted != "" {
 		next.Recheck = earlier(prev.Recheck, r.nextTry(now, next, prev.Wanted))
+		if !next.Refresh.IsZero() {
+			// A refresh would ask for the same file.
+			next.Refresh = later(next.Refresh, now.Add(r.retry()))
+		}
 	} else {
 		next.Refresh = now.Add(r.backoff(now, next))
 	}

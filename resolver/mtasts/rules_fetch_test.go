@@ -80,6 +80,7 @@ func TestAfterFetchFailure(t *testing.T) {
 		{"first fetch", 0, wants(policy.STS{}, "A"), "A", 1, 0},
 		{"first fetch again", min5, wants(failedAt(policy.STS{}, "A", 0), "A"), "A", 2, 0},
 		{"changed id leaves the refresh alone", time.Hour, wants(learned(week), "B"), "B", 1, 24 * time.Hour},
+		{"changed id puts off a refresh of the same file", 24*time.Hour - time.Minute, wants(learned(week), "B"), "B", 1, 24*time.Hour + 4*time.Minute},
 		{"refresh", 24 * time.Hour, learned(week), "A", 1, 24*time.Hour + min5},
 		{"second refresh", 24 * time.Hour, failedAt(learned(week), "A", 0), "A", 2, 24*time.Hour + 2*min5},
 		{"many refreshes", 24 * time.Hour, many, "A", 101, 30 * time.Hour},
@@ -178,6 +179,29 @@ func TestChangedIDThatFailsIsTriedEveryFiveMinutes(t *testing.T) {
 	}
 	if fetches != 12 {
 		t.Errorf("got %d fetches in an hour, want 12", fetches)
+	}
+}
+
+func TestFailingIDsByTurnsAreTriedSeldom(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		s    policy.STS
+	}{{"policy in force", learned(7 * 24 * time.Hour)}, {"no policy", policy.STS{}}} {
+		s, fetches := test.s, 0
+		for now := time.Hour; now < 2*time.Hour; now += time.Second {
+			if at(now).Before(s.Recheck) {
+				continue
+			}
+			id := string(rune('B' + int(now/time.Minute)%2))
+			if s = production.afterLook(at(now), s, found(id, time.Minute)); s.Wanted != "" {
+				fetches++
+				s = production.afterFetch(at(now), s, fetchOutcome{started: at(now), kind: resultConnect, reason: "refused"})
+			}
+		}
+		// Six in the first five minutes, then one at 20, 35 and 50 minutes.
+		if fetches > 9 {
+			t.Errorf("%s: got %d fetches in an hour, want 9 at most", test.name, fetches)
+		}
 	}
 }
 

@@ -170,8 +170,8 @@ type Failure struct {
 	Reason string
 }
 
-// Churn counts the changes of an id that came with an equal policy, since
-// Since.
+// Churn counts the changes of an id that came with an equal policy, and those
+// from an id whose fetch failed to another one whose fetch failed, since Since.
 type Churn struct {
 	Count int
 	Since time.Time
