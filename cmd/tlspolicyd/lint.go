@@ -27,21 +27,33 @@ type lint struct {
 	now      time.Time
 }
 
-func newLintCommand() *cobra.Command {
+func newLintCommand(file *configFile) *cobra.Command {
 	var domain string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "lint FILE|-",
+		Use:   "lint FILE|URL|-",
 		Short: "Check an MTA-STS policy before you publish it",
-		Long: "Check the policy in FILE, or on standard input, against RFC 8461. Prints what is wrong\n" +
+		Long: "Check the policy in FILE, at URL, or on standard input, against RFC 8461. Prints what is wrong\n" +
 			"or unwise, each with line and column, and, if the policy is good, the DNS records that\n" +
-			"announce it.\n\n" +
+			"announce it. A URL is fetched as the daemon fetches it, and must be the one at which mail\n" +
+			"servers look for the policy.\n\n" +
 			"Exits with 0 if the policy is within the grammar, 1 if not, 2 if it cannot be read.",
 		Example: "  tlspolicyd lint --domain example.com mta-sts.txt\n" +
-			"  curl -s https://mta-sts.example.com/.well-known/mta-sts.txt | tlspolicyd lint -",
+			"  tlspolicyd lint https://mta-sts.example.com/.well-known/mta-sts.txt",
 		Args: lintArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := newLint(args[0], cmd.InOrStdin(), domain)
+			read := func() (string, error) { return readPolicy(args[0], cmd.InOrStdin()) }
+			if isURL(args[0]) {
+				at, err := policyDomain(args[0])
+				if err != nil {
+					return usageError(cmd, "%w", err)
+				}
+				read = func() (string, error) { return readURL(cmd.Context(), file, at) }
+				if !cmd.Flags().Changed("domain") {
+					domain = at.String()
+				}
+			}
+			l, err := newLint(args[0], domain, read)
 			if err != nil {
 				return err
 			}
@@ -66,19 +78,20 @@ func lintArguments(cmd *cobra.Command, args []string) error {
 		return usageError(cmd, "there is no file to check; - is standard input")
 	case len(args) > 1:
 		return usageError(cmd, "%q is one argument too many", args[1])
-	case strings.Contains(args[0], "://"):
-		return usageError(cmd, "%q is no file; fetch it, and check what comes from standard input with -", args[0])
 	default:
 		return nil
 	}
 }
 
-func newLint(name string, in io.Reader, domain string) (*lint, error) {
+// isURL reports whether a name is not meant as that of a file.
+func isURL(name string) bool { return strings.Contains(name, "://") }
+
+func newLint(name, domain string, read func() (string, error)) (*lint, error) {
 	d, err := policy.ParseDomain(domain)
 	if err != nil {
 		return nil, fmt.Errorf("--domain: %w", err)
 	}
-	text, err := readPolicy(name, in)
+	text, err := read()
 	if err != nil {
 		return nil, err
 	}

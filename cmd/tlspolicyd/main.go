@@ -39,9 +39,10 @@ func commands(file *configFile) []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(file),
 		newQueryCommand(file),
+		newCheckCommand(file),
 		newCacheCommand(file),
 		newStatusCommand(file),
-		newLintCommand(),
+		newLintCommand(file),
 		newConfigCommand(file),
 		newVersionCommand(),
 	}

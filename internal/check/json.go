@@ -170,7 +170,7 @@ func (r *Report) object() jsonReport {
 		Answers: []jsonAnswer{}, Servers: []jsonServer{}, Lookups: []jsonLookup{}, Hosts: []jsonHost{},
 		STS:       r.objectSTS(),
 		DANE:      jsonDANE{r.DANE.MX.String(), r.DANE.Detail},
-		Exception: jsonExcept{e.Line, e.Setting},
+		Exception: jsonExcept(e),
 	}
 	for _, a := range r.decisive().Answers {
 		o.Answers = append(o.Answers, jsonAnswer{a.Map, a.Reply.String(), a.Verdict.Reason, a.Verdict.Detail})

@@ -66,6 +66,9 @@ func (r *Report) conclude() {
 	if r.Blind {
 		c.Here = append(c.Here, "DANE is off: "+r.blindness())
 	}
+	if r.Hop.Port == 0 {
+		c.Here = append(c.Here, "this machine does not know the port of the service in the key (/etc/services), so no TLSA record is looked up")
+	}
 	c.Here = append(c.Here, r.disagreement()...)
 	if r.Postfix != nil {
 		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
@@ -218,6 +221,8 @@ func (r *Report) unprotected() Conclusion {
 	case r.hasRecord():
 		c.Summary = "mail is not authenticated: the MTA-STS record of the domain is not valid"
 		c.Remedy = fmt.Sprintf("the domain's administrator: exactly one TXT record at _mta-sts.%s, as in \"v=STSv1; id=20260101T000000Z\"", r.Hop.Domain)
+	case r.DANE.MX == policy.MXOff:
+		c.Summary = "mail is not authenticated: the domain publishes no MTA-STS policy (and DANE is not looked at)"
 	default:
 		c.Summary = "mail is not authenticated: the domain publishes no MTA-STS policy, and no DANE for all of its mail hosts"
 	}

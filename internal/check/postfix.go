@@ -181,6 +181,17 @@ type Exception struct {
 	Setting string
 }
 
+// lookupKey is the next-hop as Postfix looks it up in a table: in lower case,
+// with the service as it is written.
+func (r *Report) lookupKey() string {
+	for i := range len(r.Key) {
+		if r.Key[i] >= 0x80 {
+			return r.Hop.String()
+		}
+	}
+	return strings.ToLower(strings.TrimSuffix(r.Key, "."))
+}
+
 // exceptions is the table of exceptions; texthash needs no postmap.
 const exceptions = "texthash:/etc/postfix/tls_exceptions"
 
@@ -199,7 +210,7 @@ func (r *Report) Exception() Exception {
 		maps = exceptions + ", " + maps
 	}
 	return Exception{
-		Line:    strings.ToLower(r.Key) + "  " + level,
+		Line:    r.lookupKey() + "  " + level,
 		Setting: setMaps + " = " + maps,
 	}
 }

@@ -149,8 +149,12 @@ func (r *Report) textHosts(t *text) {
 	if why := r.DANE.MX.String(); len(r.DANE.Hosts) == 0 {
 		t.item("DANE", "MX answer: %s", withDetail(why, r.DANE.Detail))
 	}
-	for _, h := range r.decisive().Hosts {
+	hosts := r.decisive().Hosts
+	for _, h := range hosts[:min(len(hosts), maxHosts)] {
 		h.text(t, r.decisive().STS.Policy)
+	}
+	if more := len(hosts) - maxHosts; more > 0 {
+		t.line("         and %d more, which are not looked at", more)
 	}
 }
 

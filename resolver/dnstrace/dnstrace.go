@@ -72,6 +72,8 @@ type question struct {
 type step struct {
 	Step
 	done chan struct{}
+	// cutShort says that who asked gave up.
+	cutShort bool
 }
 
 // New returns a recorder that asks d.
@@ -86,19 +88,23 @@ func (r *Recorder) Validating(ctx context.Context) bool { return r.dns.Validatin
 // short by who asked is forgotten.
 func (r *Recorder) Query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error) {
 	q := question{trimmed(name), qtype}
-	s, ours := r.begin(q)
-	if !ours {
+	for {
+		s, ours := r.begin(q)
+		if ours {
+			s.Answer, s.Err = r.dns.Query(ctx, name, qtype)
+			s.Took, s.cutShort = time.Since(s.Started), ctx.Err() != nil
+			r.end(q, s)
+			return s.Answer, s.Err
+		}
 		select {
 		case <-s.done:
-			return s.Answer, s.Err
+			if s.Err == nil || !s.cutShort {
+				return s.Answer, s.Err
+			}
 		case <-ctx.Done():
 			return dnsclient.Answer{}, ctx.Err()
 		}
 	}
-	s.Answer, s.Err = r.dns.Query(ctx, name, qtype)
-	s.Took = time.Since(s.Started)
-	r.end(q, s, ctx.Err() != nil)
-	return s.Answer, s.Err
 }
 
 // begin finds the step of a question, or makes one that is the caller's to end.
@@ -116,11 +122,12 @@ func (r *Recorder) begin(q question) (s *step, ours bool) {
 	return s, true
 }
 
-func (r *Recorder) end(q question, s *step, cutShort bool) {
+// end ends a step, whose last change this is.
+func (r *Recorder) end(q question, s *step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	close(s.done)
-	if s.Err != nil && cutShort {
+	defer close(s.done) // whoever waits for it may ask again
+	if s.Err != nil && s.cutShort {
 		delete(r.known, q)
 	}
 	r.steps = append(r.steps, s)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -109,6 +111,29 @@ func TestRecorderForgetsWhatWasGivenUp(t *testing.T) {
 	if answer, err := r.Query(t.Context(), "example.com", dns.TypeMX); err != nil || len(answer.Records) != 1 {
 		t.Errorf("got %v, %v", answer, err)
 	}
+}
+
+// Who waits for a question that another one gave up asks it himself.
+func TestRecorderDoesNotPassOnThatSomebodyGaveUp(t *testing.T) {
+	r, srv := newRecorder(t)
+	srv.Delay("example.com", "MX", 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if answer, err := r.Query(ctx, "example.com", dns.TypeMX); err == nil {
+			t.Errorf("got %v of a question that was given up", answer)
+		}
+	})
+	for srv.CountName("example.com", "MX") == 0 {
+		runtime.Gosched()
+	}
+	asking.Go(func() {
+		if answer, err := r.Query(t.Context(), "example.com", dns.TypeMX); err != nil || len(answer.Records) != 1 {
+			t.Errorf("got %v, %v", answer, err)
+		}
+	})
+	cancel()
+	asking.Wait()
 }
 
 func TestAddresses(t *testing.T) {

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"tlspolicyd/internal/check"
+	"tlspolicyd/internal/config"
+	"tlspolicyd/internal/metrics"
+	"tlspolicyd/resolver/dane"
+	"tlspolicyd/resolver/dnsclient"
+	"tlspolicyd/resolver/dnstrace"
+	"tlspolicyd/resolver/mtasts"
+	"tlspolicyd/socketmap/policymap"
+)
+
+// checkFlags are what the command check may be told.
+type checkFlags struct{ json, smtp bool }
+
+func newCheckCommand(file *configFile) *cobra.Command {
+	var flags checkFlags
+	cmd := &cobra.Command{
+		Use:   "check [--smtp] [--json] DOMAIN",
+		Short: "Explain what becomes of mail to a domain, and why",
+		Long: "Look at a domain, or a next-hop such as [mail.example.com]:587, now and step by step, with\n" +
+			"the code of the daemon, and explain what becomes of mail to it: the verdict first, then why,\n" +
+			"what the daemon answers, every lookup, the policy with remarks on its lines, the mail hosts,\n" +
+			"what main.cf lacks, and the line that excepts the domain. No daemon is needed; what a running\n" +
+			"one remembers is taken into account if its admin socket can be read. With --smtp every mail\n" +
+			"host is asked for STARTTLS and its certificate, which is judged as Postfix would.\n\n" +
+			"Exits with 0 if mail to the domain is authenticated, 1 if it is not, or is not delivered,\n" +
+			"2 if it cannot be known.",
+		Example: "  tlspolicyd check example.com\n" +
+			"  tlspolicyd check --smtp '[smtp.example.net]:587'",
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return usageError(cmd, "there is no domain to check")
+			case 1:
+				return nil
+			default:
+				return usageError(cmd, "%q is one argument too many", args[1])
+			}
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := file.load()
+			if err != nil {
+				return err
+			}
+			report, err := runCheck(cmd, c, args[0], flags)
+			if err != nil {
+				return err
+			}
+			text := report.Text
+			if flags.json {
+				text = report.JSON
+			}
+			if _, err := io.WriteString(cmd.OutOrStdout(), text()); err != nil {
+				return err
+			}
+			return answer(checkCode(report.Conclusion.Outcome))
+		},
+	}
+	cmd.Flags().BoolVar(&flags.json, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&flags.smtp, "smtp", false, "ask every mail host for STARTTLS and its certificate")
+	return cmd
+}
+
+// runCheck looks at the next-hop that key names.
+func runCheck(cmd *cobra.Command, c *config.Config, key string, flags checkFlags) (*check.Report, error) {
+	hop, err := policymap.ParseKey(key, policymap.KeyRules{NoSmartHosts: !c.SmartHosts})
+	if err != nil {
+		return nil, usageError(cmd, "the daemon answers NOTFOUND for this key, without a look: %w", err)
+	}
+	o, err := checkOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	if flags.smtp {
+		o.Prober = newProber(cmd.Context(), o.Postconf)
+	}
+	return check.New(o).Run(cmd.Context(), key, hop), nil
+}
+
+// checkOptions puts a checker together as the daemon would be, with a recorder
+// in between.
+func checkOptions(c *config.Config) (check.Options, error) {
+	counts := metrics.New(metrics.Options{Version: programVersion()}) // which nobody reads
+	client, err := newDNS(c, counts, zap.NewNop())
+	if err != nil {
+		return check.Options{}, err
+	}
+	recorder := dnstrace.New(client)
+	sts, err := newFetcher(c, recorder)
+	if err != nil {
+		return check.Options{}, err
+	}
+	o := check.Options{
+		STS: sts, DANE: dane.New(recorder), DNS: recorder, Servers: client,
+		NoDANE: !c.DANE.Enabled, Postconf: check.RunPostconf, Daemon: daemonView{c},
+	}
+	for _, l := range c.Listen {
+		o.Listen = append(o.Listen, l.String())
+	}
+	return o, nil
+}
+
+// dnsQuerier is what finds policy hosts.
+type dnsQuerier interface {
+	Query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error)
+}
+
+// newFetcher makes what fetches policies for the commands, as the daemon does.
+func newFetcher(c *config.Config, dns dnsQuerier) (*mtasts.Resolver, error) {
+	sts, err := mtasts.New(mtasts.Options{
+		DNS:           dns,
+		Recheck:       c.Cache.Recheck,
+		Refresh:       c.Cache.Refresh,
+		FetchTimeout:  c.STS.FetchTimeout,
+		CAFile:        c.STS.CAFile,
+		AllowNetworks: c.STS.AllowNetworks,
+		Proxy:         c.STS.Proxy,
+		UserAgent:     "tlspolicyd/" + programVersion(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("policy fetches: %w", err)
+	}
+	return sts, nil
+}
+
+// newProber makes what talks to mail hosts, with the authorities that Postfix
+// trusts.
+func newProber(ctx context.Context, postconf check.Postconf) *check.Prober {
+	p := &check.Prober{Roots: check.PostfixRoots(ctx, postconf)}
+	if name, err := os.Hostname(); err == nil {
+		p.Name = name
+	}
+	return p
+}
+
+func checkCode(o check.Outcome) int {
+	switch o {
+	case check.Authenticated:
+		return exitYes
+	case check.Unknown:
+		return exitUnknown
+	default:
+		return exitNo
+	}
+}

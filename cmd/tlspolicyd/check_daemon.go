@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/check"
+	"tlspolicyd/internal/config"
+	"tlspolicyd/resolver/mtasts"
+	"tlspolicyd/resolver/policy"
+)
+
+// daemonView shows what a running daemon knows, through its admin socket.
+type daemonView struct{ config *config.Config }
+
+// View asks the daemon.
+func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.DaemonView, error) {
+	path, err := adminSocket(d.config)
+	if err != nil {
+		return check.DaemonView{}, err
+	}
+	client := admin.NewClient(path)
+	defer client.Close()
+	known, err := client.Show(ctx, domain.String())
+	if errors.Is(err, admin.ErrNotKnown) {
+		return check.DaemonView{Lines: []string{"it knows nothing of the domain"}}, nil
+	}
+	if err != nil {
+		return check.DaemonView{}, err
+	}
+	v := check.DaemonView{}
+	say := func(format string, args ...any) { v.Lines = append(v.Lines, fmt.Sprintf(format, args...)) }
+	if p := known.Policy; p != nil {
+		v.STS = factOf(p)
+		say("policy   mode %s, id %s, fetched %s, expires %s", p.Mode, p.ID, p.Fetched.Format(time.RFC3339), p.Expires.Format(time.RFC3339))
+	}
+	if t := known.Record; t != nil {
+		say("record   %s %s, looked at %s", t.State, t.Detail, t.Looked.Format(time.RFC3339))
+	}
+	if f := known.Failure; f != nil {
+		say("failure  %s: %s, at %s, %d times", f.Kind, f.Reason, f.At.Format(time.RFC3339), f.Count)
+	}
+	for _, h := range known.Hops {
+		say("DANE     %s: MX %s %s, until %s", h.NextHop, h.MX, h.Detail, h.Expires.Format(time.RFC3339))
+	}
+	for _, s := range append(known.UnderWay, known.Next...) {
+		say("next     %s: %s", s.At.Format(time.RFC3339), s.What)
+	}
+	return v, nil
+}
+
+// factOf returns the fact of a policy as the daemon shows it.
+func factOf(p *admin.Policy) policy.STS {
+	read, err := mtasts.ParsePolicy(p.Text)
+	if err != nil || !p.InForce {
+		return policy.STS{}
+	}
+	return policy.STS{Policy: read, ID: p.ID, Fetched: p.Fetched, Record: policy.RecordFound}
+}

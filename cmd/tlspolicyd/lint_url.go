@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/internal/config"
+	"tlspolicyd/internal/metrics"
+	"tlspolicyd/resolver/mtasts"
+	"tlspolicyd/resolver/policy"
+)
+
+// errPolicyURL: policies are fetched from where mail servers fetch them, and
+// from nowhere else (RFC 8461, section 3.3).
+var errPolicyURL = errors.New("a policy is at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, and nowhere else")
+
+// policyDomain returns the domain whose policy is at a URL.
+func policyDomain(text string) (policy.Domain, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Path != "/.well-known/mta-sts.txt" || u.RawQuery != "" || u.Fragment != "" {
+		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
+	}
+	name, ok := strings.CutPrefix(strings.ToLower(u.Host), "mta-sts.")
+	if !ok {
+		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
+	}
+	domain, err := policy.ParseDomain(name)
+	if err != nil {
+		return policy.Domain{}, fmt.Errorf("%q: %w", text, err)
+	}
+	return domain, nil
+}
+
+// notThere are the kinds of failures that say nothing of the policy.
+var notThere = map[string]bool{"dns": true, "connect": true, "timeout": true}
+
+// readURL returns the policy file of a domain.
+func readURL(ctx context.Context, file *configFile, domain policy.Domain) (string, error) {
+	c, err := file.load()
+	if err != nil {
+		return "", err
+	}
+	return fetchPolicy(ctx, c, domain)
+}
+
+// fetchPolicy fetches the policy file of a domain as the daemon does.
+func fetchPolicy(ctx context.Context, c *config.Config, domain policy.Domain) (string, error) {
+	counts := metrics.New(metrics.Options{Version: programVersion()}) // which nobody reads
+	client, err := newDNS(c, counts, zap.NewNop())
+	if err != nil {
+		return "", err
+	}
+	fetcher, err := newFetcher(c, client)
+	if err != nil {
+		return "", err
+	}
+	text, fetched := "", false
+	ctx = mtasts.WithTrace(ctx, &mtasts.Trace{Text: func(s string) { text, fetched = s, true }})
+	fact := fetcher.Fetch(ctx, domain, policy.STS{Wanted: "lint"})
+	if fetched {
+		return text, nil
+	}
+	code := exitNo
+	if notThere[fact.Failure.Kind] || fact.Failure.Kind == "" {
+		code = exitUnknown
+	}
+	return "", &exitError{code, fmt.Errorf("fetching the policy of %s: %s", domain, fact.Failure.Reason)}
+}
