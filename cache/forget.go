@@ -17,7 +17,7 @@ import (
 const (
 	// purgeAtOnce is how many domains a purge of all forgets at a time, so
 	// that they share the cost of making that durable.
-	purgeAtOnce = 64
+	purgeAtOnce = 256
 	// purgePage is how many records it reads at a time.
 	purgePage = 1000
 )
