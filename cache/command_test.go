@@ -412,6 +412,23 @@ func TestCommandsWaitForTheFlightInProgress(t *testing.T) {
 	})
 }
 
+func TestACommandThatWaitsHidesNothingThatIsKnown(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		w.fetchTakes = time.Minute
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.NotFound, 10*time.Second)
+		var wg sync.WaitGroup
+		wg.Go(func() { r.refresh("example.com", RenewalTooSoon) })
+		time.Sleep(time.Second)
+		// The store has said that it knows nothing.
+		r.want("example.com", policy.NotFound, 10*time.Second)
+		wg.Wait()
+		r.want("example.com", policy.Secure, 0)
+	})
+}
+
 func TestAPurgeEndsTheRefreshesThatWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.publish("example.com", site{id: "1", text: enforce})

@@ -98,26 +98,32 @@ func (c *Cache) mayRenew() bool {
 // c.mu is held.
 func (c *Cache) launch(domain policy.Domain, g goal, now time.Time) *flight {
 	f := &flight{domain: domain, goal: g, started: now, use: &use{}, changed: make(chan struct{}), done: make(chan struct{})}
+	f.after = c.flights[domain]
 	c.takeKnown(f)
 	if c.closed {
-		f.landed = true
+		f.landed, f.after = true, nil
 		close(f.changed)
 		close(f.done)
 		return f
 	}
 	f.ctx, f.cancel = context.WithCancel(c.ctx)
-	f.after, c.flights[domain] = c.flights[domain], f
+	c.flights[domain] = f
 	c.running++
 	go c.fly(f, f.after)
 	return f
 }
 
-// takeKnown gives a flight what memory holds of its domain; if that is nothing,
-// the store has to be asked. c.mu is held.
+// takeKnown gives a flight what memory holds of its domain, or else what the
+// flight before it has found out so far; if that is nothing, the store has to
+// be asked. c.mu is held.
 func (c *Cache) takeKnown(f *flight) {
 	f.sts = policy.STS{Lost: true}
 	e := c.memory.peek(f.domain)
 	if e == nil || !e.known {
+		if before := f.after; before != nil && before.goal != goalForget && !before.forgotten {
+			f.sts = before.sts
+			f.sts.Wanted = ""
+		}
 		return
 	}
 	atLeast(&e.use.last, f.use.last.Load())
