@@ -63,7 +63,7 @@ type load struct {
 	asked, opened   atomic.Int64
 }
 
-func (l *load) run(t *testing.T, ctx context.Context) {
+func (l *load) run(ctx context.Context, t *testing.T) {
 	c := &client{addr: l.addr}
 	defer c.close()
 	for ctx.Err() == nil {

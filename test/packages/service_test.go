@@ -26,6 +26,9 @@ const (
 	labConf = "sts: {allow_networks: [127.0.0.0/16]}\n"
 )
 
+// The versions that are installed.
+const first, second = "1.0.0", "1.1.0"
+
 // enforced is a domain of the lab with a policy, and what is answered for it.
 const (
 	enforced = "relay-upgrade.test"
@@ -34,7 +37,7 @@ const (
 
 // install starts a box in which the package is installed, and which believes the
 // lab's authority as one of the system's.
-func install(t *testing.T, version string) *box {
+func install(t *testing.T) *box {
 	t.Helper()
 	l := lab.New(t)
 	l.AddDomain(t, lab.Domain{Name: enforced, ID: "1", Policy: lab.Policy{
@@ -47,7 +50,7 @@ func install(t *testing.T, version string) *box {
 	b := startBox(t)
 	b.write(t, "/etc/ssl/certs/ca-certificates.crt", string(ca))
 	b.write(t, conf, labConf)
-	b.do(t, "dpkg", "--force-confold", "-i", deb(t, version))
+	b.do(t, "dpkg", "--force-confold", "-i", deb(t, first))
 	return b
 }
 
@@ -65,14 +68,14 @@ func expect(t *testing.T, b *box, addr, key, want string) {
 // TestRestartUnderLoad exchanges the daemon while it is asked over both sockets:
 // no question may be refused, lost or answered otherwise.
 func TestRestartUnderLoad(t *testing.T) {
-	b := install(t, "1.0.0")
+	b := install(t)
 	expect(t, b, tcp, enforced, secure)
 	b.do(t, "systemctl", "stop", "tlspolicyd.service")
 	b.do(t, "systemctl", "enable", "--now", "tlspolicyd-postfix.socket")
 	b.do(t, "systemctl", "start", "tlspolicyd.service")
 
 	const restarts, clients = 20, 4
-	upgrade := deb(t, "1.1.0")
+	upgrade := deb(t, second)
 	loads := []*load{
 		{addr: tcp, key: enforced, want: secure},
 		{addr: "unix:" + filepath.Join(b.root, unixPath), key: enforced, want: secure},
@@ -81,7 +84,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	var asking sync.WaitGroup
 	for _, l := range loads {
 		for range clients {
-			asking.Go(func() { l.run(t, ctx) })
+			asking.Go(func() { l.run(ctx, t) })
 		}
 	}
 	pids := map[string]bool{b.property(t, "MainPID"): true}
@@ -109,7 +112,7 @@ func TestRestartUnderLoad(t *testing.T) {
 
 // TestReload reads the configuration again while a connection is open.
 func TestReload(t *testing.T) {
-	b := install(t, "1.0.0")
+	b := install(t)
 	c := &client{addr: tcp}
 	defer c.close()
 	ask := func() {
@@ -160,7 +163,7 @@ func TestReload(t *testing.T) {
 // TestWatchdog stops the daemon as a deadlock would, and wants systemd to
 // replace it.
 func TestWatchdog(t *testing.T) {
-	b := install(t, "1.0.0")
+	b := install(t)
 	b.write(t, "/etc/systemd/system/tlspolicyd.service.d/watchdog.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n")
 	b.do(t, "systemctl", "daemon-reload")
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
@@ -178,7 +181,7 @@ func TestWatchdog(t *testing.T) {
 
 // TestConfinement looks at what the running daemon may do.
 func TestConfinement(t *testing.T) {
-	b := install(t, "1.0.0")
+	b := install(t)
 	expect(t, b, tcp, enforced, secure) // with the roots of the system, and its state
 	status, err := os.ReadFile(filepath.Join(b.root, "proc", b.property(t, "MainPID"), "status"))
 	if err != nil {
@@ -211,7 +214,7 @@ func TestConfinement(t *testing.T) {
 // TestWithoutSockets masks the socket: the daemon listens where its
 // configuration says.
 func TestWithoutSockets(t *testing.T) {
-	b := install(t, "1.0.0")
+	b := install(t)
 	b.do(t, "systemctl", "mask", "--now", "tlspolicyd.socket")
 	b.write(t, conf, labConf+`listen: ["127.0.0.1:8463", "unix:/run/tlspolicyd/policy.sock"]`+"\n")
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
@@ -223,8 +226,8 @@ func TestWithoutSockets(t *testing.T) {
 func TestLifeOfPackage(t *testing.T) {
 	b := startBox(t)
 	postfix := b.do(t, "sh", "-c", "cd /etc/postfix && find . -type f | sort | xargs sha256sum")
-	first, second := deb(t, "1.0.0"), deb(t, "1.1.0")
-	b.do(t, "dpkg", "-i", first)
+	old, latest := deb(t, first), deb(t, second)
+	b.do(t, "dpkg", "-i", old)
 	sameFile(t, filepath.Join(b.root, conf), "../../internal/config/default.yaml")
 	expect(t, b, tcp, ".example", "NOTFOUND ")
 	for _, unit := range []string{"tlspolicyd.service", "tlspolicyd.socket"} {
@@ -242,7 +245,7 @@ func TestLifeOfPackage(t *testing.T) {
 	b.write(t, "/var/lib/tlspolicyd/learned", "x")
 	b.do(t, "systemctl", "disable", "tlspolicyd.service")
 	pid := b.property(t, "MainPID")
-	b.do(t, "dpkg", "--force-confold", "-i", second)
+	b.do(t, "dpkg", "--force-confold", "-i", latest)
 	if b.property(t, "MainPID") == pid {
 		t.Error("after the upgrade the old daemon runs")
 	}
@@ -264,7 +267,7 @@ func TestLifeOfPackage(t *testing.T) {
 	if got, err := c.ask(t.Context(), ".example"); err == nil {
 		t.Errorf("after the removal somebody answers %q", got)
 	}
-	b.do(t, "dpkg", "-i", second)
+	b.do(t, "dpkg", "-i", latest)
 	kept("after it is installed again")
 	expect(t, b, tcp, ".example", "NOTFOUND ")
 
@@ -286,7 +289,7 @@ func TestLifeOfPackage(t *testing.T) {
 // systemd-socket-activate.
 func TestActivated(t *testing.T) {
 	dir := t.TempDir()
-	run(t, "dpkg", "-x", deb(t, "1.0.0"), dir)
+	run(t, "dpkg", "-x", deb(t, first), dir)
 	unit, err := os.ReadFile(filepath.Join(dir, "usr/lib/systemd/system/tlspolicyd.service"))
 	if err != nil {
 		t.Fatal(err)
