@@ -19,6 +19,7 @@
 //
 //	127.0.0.1:53        Unbound, what /etc/resolv.conf names
 //	127.0.0.53:53       Knot, authoritative for every zone
+//	127.0.0.54:53       the same, but for questions for TLSA, which it drops
 //	127.0.0.1:8461      the policy map: tlspolicyd, or a scripted one
 //	127.0.0.2:443       every policy host
 //	127.9.0.2:443       the same, where the daemon may not go
@@ -26,7 +27,9 @@
 //	127.1.0.0/16:25     mail hosts, an address each
 //
 // Zones: "example." is signed, "test." is delegated without DS, so its data are
-// insecure, and "bogus." has a DS that fits no key, so it gives SERVFAIL. Domains
+// insecure, and "bogus." has a DS that fits no key, so it gives SERVFAIL. The
+// server of "silent." (signed) and "mute." (insecure) drops questions for TLSA.
+// Domains
 // of a test are names below these; there are no zones below them.
 //
 // One lab runs at a time in a process, but its parts may be used by parallel

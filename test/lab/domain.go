@@ -25,6 +25,11 @@ const (
 	Unsigned
 	// Expired shows a certificate for the right name that has ended.
 	Expired
+	// Sibling shows a good certificate of another host beside it, under the
+	// same parent domain.
+	Sibling
+	// Wildcard shows a good certificate for every host beside it.
+	Wildcard
 )
 
 // Domain is what a domain publishes. Its name is that of a domain below one of
@@ -62,7 +67,7 @@ func (l *Lab) AddDomain(t testing.TB, d Domain) *MailHost {
 	if d.MX == "" {
 		d.MX = "mx." + d.Name
 	}
-	cert := l.hostCert(t, d)
+	cert := l.Cert(t, d.Host, d.MX)
 	host := l.StartMailHost(t, cert)
 	records := fmt.Sprintf("%s. 60 MX 10 %s.\n%s. 60 A %s\n", d.Name, d.MX, d.MX, host.Addr)
 	if d.ID != "" {
@@ -80,19 +85,25 @@ func (l *Lab) AddDomain(t testing.TB, d Domain) *MailHost {
 	return host
 }
 
-// hostCert returns the certificate of the domain's mail host.
-func (l *Lab) hostCert(t testing.TB, d Domain) *tls.Certificate {
+// Cert returns the certificate that a host of that kind and name shows; nil
+// means no STARTTLS.
+func (l *Lab) Cert(t testing.TB, kind HostKind, name string) *tls.Certificate {
 	t.Helper()
-	switch d.Host {
+	_, parent, _ := strings.Cut(name, ".")
+	switch kind {
 	case Stripped:
 		return nil
 	case OtherName:
 		return l.CA.Certificate(t, "mx.attacker.test")
 	case Unsigned:
-		return SelfSigned(t, d.MX)
+		return SelfSigned(t, name)
 	case Expired:
-		return l.CA.Expired(t, d.MX)
+		return l.CA.Expired(t, name)
+	case Sibling:
+		return l.CA.Certificate(t, "beside."+parent)
+	case Wildcard:
+		return l.CA.Certificate(t, "*."+parent)
 	default:
-		return l.CA.Certificate(t, d.MX)
+		return l.CA.Certificate(t, name)
 	}
 }

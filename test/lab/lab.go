@@ -51,6 +51,9 @@ func New(t testing.TB) *Lab {
 	if l.Zones, err = startZones(t, l.subdir(t, "knot")); err != nil {
 		t.Fatalf("starting the zones: %v", err)
 	}
+	if err := startDeafAuthority(t); err != nil {
+		t.Fatalf("starting the server that takes no question for TLSA: %v", err)
+	}
 	if err := startUnbound(t, l.subdir(t, "unbound"), l.Zones); err != nil {
 		t.Fatalf("starting the resolver: %v", err)
 	}

@@ -19,6 +19,8 @@ const sessionTime = time.Minute
 
 // Session is what a mail host saw of one connection.
 type Session struct {
+	// Client is how the client called itself.
+	Client string
 	// TLS says that the client went over to TLS, and with which version and
 	// name of the server (SNI; empty without).
 	TLS     bool
@@ -55,8 +57,14 @@ type MailHost struct {
 // StartMailHost starts a mail host that shows cert; nil means no STARTTLS.
 func (l *Lab) StartMailHost(t testing.TB, cert *tls.Certificate) *MailHost {
 	t.Helper()
+	return l.StartMailHostAt(t, cert, "25")
+}
+
+// StartMailHostAt starts a mail host at another port.
+func (l *Lab) StartMailHostAt(t testing.TB, cert *tls.Certificate, port string) *MailHost {
+	t.Helper()
 	h := &MailHost{Addr: l.Address(), cert: cert, conns: make(map[net.Conn]struct{})}
-	listener, err := net.Listen("tcp", h.Addr+":25")
+	listener, err := net.Listen("tcp", net.JoinHostPort(h.Addr, port))
 	if err != nil {
 		t.Fatalf("starting a mail host: %v", err)
 	}
@@ -177,7 +185,7 @@ func (d *dialogue) step() bool {
 	d.note(verb)
 	switch verb {
 	case "EHLO":
-		d.ehlo()
+		d.ehlo(rest)
 	case "STARTTLS":
 		d.startTLS()
 	case "MAIL":
@@ -208,7 +216,10 @@ func (d *dialogue) note(verb string) {
 	}
 }
 
-func (d *dialogue) ehlo() {
+func (d *dialogue) ehlo(client string) {
+	d.host.mu.Lock()
+	d.session.Client = client
+	d.host.mu.Unlock()
 	if d.host.cert != nil && !d.session.TLS {
 		d.say("250-mail host of the lab")
 		d.say("250 STARTTLS")

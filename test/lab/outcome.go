@@ -14,12 +14,12 @@ const Refusal = "client TLS configuration problem"
 
 // Outcome is what becomes of a mail.
 type Outcome struct {
-	// Status is sent or deferred.
+	// Status is sent, deferred or bounced.
 	Status string
 	// TLS is how Postfix calls the connection over which it was sent; empty
 	// means that it went in clear.
 	TLS string
-	// Says is part of what the log says of a mail that was deferred.
+	// Says is part of what the log says of a mail that was not sent.
 	Says string
 }
 
@@ -38,7 +38,12 @@ var (
 	WrongKey        = Outcome{Status: "deferred", Says: "no matching DANE TLSA records"}
 	NoKey           = Outcome{Status: "deferred", Says: "no TLSA records found"}
 	InsecureRecords = Outcome{Status: "deferred", Says: "non DNSSEC destination"}
+	NoTLSAAnswer    = Outcome{Status: "deferred", Says: "TLSA lookup error"}
+	NoAnswer        = Outcome{Status: "deferred", Says: "try again"}
 	NoHostAllowed   = Outcome{Status: "deferred", Says: "server unavailable or unable to receive mail"}
+
+	NoHost = Outcome{Status: "bounced", Says: "Host or domain name not found"}
+	NoMail = Outcome{Status: "bounced", Says: "does not accept mail"}
 )
 
 // Check compares what became of a mail to domain with what should have: how

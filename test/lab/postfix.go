@@ -31,6 +31,8 @@ type PostfixOptions struct {
 	Map string
 	// Settings are lines of main.cf, after all others.
 	Settings []string
+	// Ways are other ways out of the same relay.
+	Ways []Way
 }
 
 // Postfix is a relay: it takes mail from the test and delivers it as its TLS
@@ -79,11 +81,23 @@ func (l *Lab) StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 func (p *Postfix) Send(t testing.TB, to string) Delivery {
 	t.Helper()
 	from := p.Log.Len()
+	return p.outcome(t, p.Submit(t, to), from)
+}
+
+// Submit hands a mail over, and returns its queue id.
+func (p *Postfix) Submit(t testing.TB, to string) string {
+	t.Helper()
 	id, err := p.submit(to)
 	if err != nil {
 		t.Fatalf("handing over a mail to %s: %v", to, err)
 	}
-	return p.outcome(t, id, from)
+	return id
+}
+
+// Outcome waits for the first attempt to deliver a mail that was handed over.
+func (p *Postfix) Outcome(t testing.TB, id string) Delivery {
+	t.Helper()
+	return p.outcome(t, id, 0)
 }
 
 // Retry makes Postfix try a deferred mail again, and waits for the outcome.
@@ -198,11 +212,21 @@ func (p *Postfix) configure(dir, caFile string, o PostfixOptions) error {
 	text := strings.NewReplacer("{dir}", dir, "{ca}", caFile, "{level}", o.Level,
 		"{map}", o.Map, "{listen}", PolicyMap, "{port}", port)
 	main := text.Replace(mainCF) + strings.Join(o.Settings, "\n") + "\n"
+	master := text.Replace(masterCF)
+	if len(o.Ways) > 0 {
+		main += "transport_maps = regexp:" + p.conf + "/ways\n"
+	}
+	ways := ""
+	for _, w := range o.Ways {
+		master += w.service()
+		ways += w.transport()
+	}
 	return errors.Join(
 		os.Mkdir(p.conf, 0o755),
 		os.Mkdir(filepath.Join(dir, "queue"), 0o755),
 		os.WriteFile(filepath.Join(p.conf, "main.cf"), []byte(main), 0o644),
-		os.WriteFile(filepath.Join(p.conf, "master.cf"), []byte(text.Replace(masterCF)), 0o644),
+		os.WriteFile(filepath.Join(p.conf, "master.cf"), []byte(master), 0o644),
+		os.WriteFile(filepath.Join(p.conf, "ways"), []byte(ways), 0o644),
 	)
 }
 

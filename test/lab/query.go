@@ -15,6 +15,9 @@ import (
 // maxMessage is the size of the largest DNS message over UDP.
 const maxMessage = 65535
 
+// TypeTLSA is the type of TLSA records (RFC 6698, section 7.1).
+const TypeTLSA = dnsmessage.Type(52)
+
 // Query asks a server one question over UDP, with AD set, as a stub does that
 // trusts the server.
 func Query(ctx context.Context, server, name string, qtype dnsmessage.Type) (dnsmessage.Message, error) {

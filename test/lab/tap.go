@@ -24,6 +24,14 @@ const (
 	Drop
 	// ServFail: SERVFAIL, without asking.
 	ServFail
+	// NoAD: the answer is passed on as if nobody had validated it.
+	NoAD
+)
+
+// Where the AD bit is in a message (RFC 4035, section 3.2.3).
+const (
+	adByte = 3
+	adBit  = 0x20
 )
 
 // Question is one that came through a [Tap].
@@ -33,29 +41,39 @@ type Question struct {
 	Type dnsmessage.Type
 }
 
-// Tap is a forwarder to the lab's resolver, on loopback as the resolver itself,
-// which counts questions and may leave them without an answer. It speaks UDP
-// only; nothing in the lab needs more.
+// Tap is a forwarder to another DNS server of the lab, on loopback as that
+// itself, which counts questions and may leave them without an answer. It
+// speaks UDP only; nothing in the lab needs more.
 type Tap struct {
 	// Addr is host:port.
 	Addr string
 
-	conn net.PacketConn
-	open sync.WaitGroup
+	server string // that is asked
+	conn   net.PacketConn
+	open   sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
 	asked []Question
 	fault func(Question) Fault
 }
 
-// StartTap starts a tap on addr, host:port.
+// StartTap starts a tap on addr, host:port, before the resolver.
 func (l *Lab) StartTap(t testing.TB, addr string) *Tap {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", addr)
+	tap, err := startTap(t, addr, Resolver)
 	if err != nil {
 		t.Fatalf("starting a tap: %v", err)
 	}
-	tap := &Tap{Addr: addr, conn: conn, fault: func(Question) Fault { return Pass }}
+	return tap
+}
+
+// startTap starts a tap before any server.
+func startTap(t testing.TB, addr, server string) (*Tap, error) {
+	conn, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	tap := &Tap{Addr: addr, server: server, conn: conn, fault: func(Question) Fault { return Pass }}
 	ctx, cancel := context.WithCancel(context.Background())
 	tap.open.Go(func() { tap.serve(ctx) })
 	t.Cleanup(func() {
@@ -63,7 +81,7 @@ func (l *Lab) StartTap(t testing.TB, addr string) *Tap {
 		conn.Close()
 		tap.open.Wait()
 	})
-	return tap
+	return tap, nil
 }
 
 // SetFault lets fault decide about every question from now on.
@@ -113,13 +131,17 @@ func (tap *Tap) answer(ctx context.Context, packet []byte, from net.Addr) {
 	if err != nil {
 		return
 	}
-	switch tap.note(question) {
+	fault := tap.note(question)
+	switch fault {
 	case Drop:
 		return
 	case ServFail:
 		packet, err = failure(header, question)
 	default:
-		packet, err = exchange(ctx, Resolver, packet)
+		packet, err = exchange(ctx, tap.server, packet)
+	}
+	if err == nil && fault == NoAD {
+		packet[adByte] &^= adBit
 	}
 	if err == nil {
 		_, _ = tap.conn.WriteTo(packet, from)

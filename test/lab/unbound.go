@@ -22,6 +22,9 @@ const Resolver = "127.0.0.1:53"
 func startUnbound(t testing.TB, dir string, z *Zones) error {
 	conf := filepath.Join(dir, "unbound.conf")
 	text := strings.NewReplacer("{dir}", dir, "{anchor}", z.anchor, "{authority}", authority).Replace(unboundConf)
+	for _, zone := range deafZones {
+		text += fmt.Sprintf("stub-zone:\n    name: %q\n    stub-addr: %s\n", zone, deafAuthority)
+	}
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err
 	}

@@ -27,17 +27,43 @@ const (
 // apex is the start of every zone. Negative answers live for a minute.
 const apex = "60 SOA " + authorityName + " hostmaster.root. 1 3600 600 86400 60"
 
-// delegations hold the zone cuts of the root; the DS of example. is added to
-// them. The DS of bogus. fits no key, since the zone has none.
+// delegations hold the zone cuts of the root; the DS of the signed zones are
+// added to them. The DS of bogus. fits no key, since the zone has none.
 const delegations = `
 a.root. 3600 A 127.0.0.53
 example. 3600 NS a.root.
 test. 3600 NS a.root.
+silent. 3600 NS a.root.
+mute. 3600 NS a.root.
 bogus. 3600 NS a.root.
 bogus. 3600 DS 4711 13 2 00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF`
 
 // zoneNames are all zones, the root first.
-var zoneNames = []string{".", "example.", "test.", "bogus."}
+var zoneNames = []string{".", "example.", "test.", "bogus.", "silent.", "mute."}
+
+// signedZones are those that Knot signs, the root first.
+var signedZones = []string{".", "example.", "silent."}
+
+// deafZones are asked through a server that takes no question for TLSA.
+var deafZones = []string{"silent.", "mute."}
+
+// deafAuthority is the address of that server.
+const deafAuthority = "127.0.0.54"
+
+// startDeafAuthority starts the server that drops questions for TLSA.
+func startDeafAuthority(t testing.TB) error {
+	tap, err := startTap(t, deafAuthority+":53", authority+":53")
+	if err != nil {
+		return err
+	}
+	tap.SetFault(func(q Question) Fault {
+		if q.Type == TypeTLSA {
+			return Drop
+		}
+		return Pass
+	})
+	return nil
+}
 
 // Zones are what Knot serves. They can be changed at any time.
 type Zones struct {
@@ -198,7 +224,7 @@ func startZones(t testing.TB, dir string) (*Zones, error) {
 // sign makes the keys of the signed zones, and writes the first zone files.
 func (z *Zones) sign() error {
 	ds := make(map[string]string)
-	for _, zone := range []string{".", "example."} {
+	for _, zone := range signedZones {
 		if _, err := run("keymgr", "-c", z.conf(), zone, "generate", "algorithm=ECDSAP256SHA256", "ksk=yes", "zsk=yes"); err != nil {
 			return err
 		}
@@ -213,14 +239,18 @@ func (z *Zones) sign() error {
 			}
 		}
 	}
-	if ds["."] == "" || ds["example."] == "" {
+	if len(ds) != len(signedZones) {
 		return errors.New("keymgr gave no DS with SHA-256")
 	}
 	z.anchor = ". IN DS " + ds["."]
 	for _, zone := range zoneNames {
 		z.records[zone] = make(map[rrset][]string)
 	}
-	sets, err := parseRecords(delegations + "\nexample. 3600 DS " + ds["example."])
+	records := delegations
+	for _, zone := range signedZones[1:] {
+		records += "\n" + zone + " 3600 DS " + ds[zone]
+	}
+	sets, err := parseRecords(records)
 	if err != nil {
 		return err
 	}
@@ -266,7 +296,7 @@ zone:
 	conf = strings.NewReplacer("{dir}", dir, "{authority}", authority).Replace(conf)
 	for _, zone := range zoneNames {
 		conf += fmt.Sprintf("  - domain: %s\n    file: %s\n", zone, zoneFile(zone))
-		if zone == "." || zone == "example." {
+		if slices.Contains(signedZones, zone) {
 			conf += "    dnssec-signing: on\n    dnssec-policy: lab\n"
 		}
 	}
