@@ -280,7 +280,7 @@ func TestEveryStepIsShown(t *testing.T) {
 		"instead: max_age: 604800\n",
 		"\n  policy   mode enforce, max_age 600 s (until ",
 		"\n  MX       example.com  10 mx1.example.com. (TTL 300 s, secure, ",
-		"\n     10  mx1.example.com  in the policy (mx1.example.com), DANE usable\n",
+		"\n     10  mx1.example.com  in the policy (mx1.example.com), DANE usable, at 198.51.100.1\n",
 		"\n  TLSA     _25._tcp.mx1.example.com  3 1 1 01234",
 		"\n  A        mx1.example.com  198.51.100.1 (TTL 300 s, secure, ",
 		"\n  table    example.com  may\n",

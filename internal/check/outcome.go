@@ -154,8 +154,10 @@ func (r *Report) enforced(v policy.Verdict) Conclusion {
 	default:
 		// RFC 8461, section 4.1: the host must match one of the patterns.
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host of the domain is in the MTA-STS policy that it enforces"
-		c.Because = []string{fmt.Sprintf("the policy allows %s; the mail hosts are %s", some(patterns(r.STS.Policy)), some(strangers)),
-			"Postfix before 3.10.5, and map policy, go by the names in the certificate instead: see --smtp"}
+		c.Because = []string{fmt.Sprintf("the policy allows %s; the mail hosts are %s", some(patterns(r.STS.Policy)), some(strangers))}
+		if r.tally().probed == 0 {
+			c.Because = append(c.Because, "Postfix before 3.10.5, and map policy, go by the names in the certificate instead: see --smtp")
+		}
 		c.Remedy = "the domain's administrator: bring the mx lines of the policy up to date, then change the id"
 	}
 	return c

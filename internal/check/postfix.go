@@ -61,6 +61,9 @@ func (p *Postfix) look(listen []string) {
 	case p.needsDNSSEC() && !p.dnssec():
 		lacks("%s = %s needs %s = dnssec; as it is, Postfix does no DANE", setLevel, level, setDNS)
 	}
+	if p.olderThan(3, 4) {
+		lacks("Postfix %s is too old: the policies need 3.4, which knows servername=", p.Settings[setVersion])
+	}
 	maps := socketmaps(p.Settings[setMaps])
 	if len(maps) == 0 {
 		lacks("%s asks no socketmap: Postfix does not ask the daemon; add socketmap:inet:%s:policy", setMaps, first(listen, "127.0.0.1:8461"))

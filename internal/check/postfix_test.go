@@ -45,6 +45,7 @@ func TestWhatMainCFLacks(t *testing.T) {
 		{"DNSSEC for the level", map[string]string{"smtp_dns_support_level": "enabled"}, "smtp_tls_security_level = dane needs smtp_dns_support_level = dnssec"},
 		{"DNSSEC for the map", map[string]string{"smtp_dns_support_level": "", "smtp_tls_security_level": "may"}, "for which the answer is dane-only is deferred"},
 		{"authorities", map[string]string{"smtp_tls_CAfile": ""}, "Postfix trusts no authority"},
+		{"a newer Postfix", map[string]string{"mail_version": "3.3.22"}, "Postfix 3.3.22 is too old"},
 		{"a Postfix for the map", map[string]string{"mail_version": "3.7.11", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-tlsrpt"}, "map policy-tlsrpt needs Postfix 3.10; this is 3.7.11"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -174,6 +174,8 @@ func (h *Host) text(t *text, p *policy.STSPolicy) {
 		says = append(says, "address lookup failed")
 	} else if len(h.Addresses) == 0 {
 		says = append(says, "no address")
+	} else {
+		says = append(says, "at "+some(texts(h.Addresses)))
 	}
 	t.line("  %5d  %s  %s", h.Preference, h.Name, strings.Join(says, ", "))
 	if h.Probe != nil {
