@@ -249,6 +249,9 @@ func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 	if f.ctx.Err() != nil {
 		return false
 	}
+	if next.Policy != nil && next.Policy != prev.Policy {
+		next.Policy = own(next.Policy)
+	}
 	// A record that cannot be read may hold a policy; a failure must not
 	// take its place.
 	unreadable := next.Lost || !f.damaged.IsZero() && next.Policy == nil

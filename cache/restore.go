@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"tlspolicyd/resolver/policy"
@@ -28,7 +29,7 @@ func (c *Cache) restore(now time.Time, r *Record) (policy.STS, error) {
 	if err != nil {
 		return policy.STS{}, fmt.Errorf("%w: reading the policy of %s: %w", ErrDamaged, r.Domain, err)
 	}
-	sts.Policy, sts.ID = p, r.ID
+	sts.Policy, sts.ID = own(p), r.ID
 	sts.Fetched = c.anchor(now, r.Fetched)
 	if !r.Refresh.IsZero() {
 		sts.Refresh = sooner(policy.Anchor(c.started, r.Refresh), policy.Anchor(now, r.Refresh))
@@ -37,6 +38,14 @@ func (c *Cache) restore(now time.Time, r *Record) (policy.STS, error) {
 		sts.Refresh = now
 	}
 	return sts, nil
+}
+
+// own returns a policy that is part of nothing else: who read it may have handed
+// out a part of what was needed for that, which would live as long.
+func own(p *policy.STSPolicy) *policy.STSPolicy {
+	alone := *p
+	alone.MX = slices.Clone(p.MX)
+	return &alone
 }
 
 // anchor puts a time from a record on the clocks of this process; one in the
