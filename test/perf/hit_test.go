@@ -1,0 +1,41 @@
+//go:build e2e
+
+package perf_test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"tlspolicyd/test/world"
+)
+
+// hitKeys is how many domains are asked for: they all stay in memory.
+const hitKeys = 500
+
+// BenchmarkHit compares answers from memory with those of a bare echo server,
+// by turns: throughput, 99th percentile and CPU time, as multiples of the echo
+// server's. PAIRS says how often.
+func BenchmarkHit(b *testing.B) {
+	w := newWorld(b)
+	d := start(b, w, world.Options{})
+	pairs := strconv.Itoa(envInt(b, "PAIRS", 10))
+	for _, reconnect := range []bool{false, true} {
+		for _, conns := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("conns=%d/reconnect=%t", conns, reconnect), func(b *testing.B) {
+				for range b.N {
+					lines := bench(b, "compare", "-addr", d.Addr, "-conns", strconv.Itoa(conns),
+						fmt.Sprintf("-reconnect=%t", reconnect), "-pairs", pairs, "-time", "1s", "-want", "OK",
+						"-keys", strconv.Itoa(hitKeys), "-key", "d%06d."+zone)
+					first, r := decode[figures](b, lines[0]), decode[ratios](b, lines[len(lines)-1])
+					b.ReportMetric(r.Throughput.Median, "throughput/echo")
+					b.ReportMetric(r.P99.Median, "p99/echo")
+					b.ReportMetric(r.CPU.Median, "cpu/echo")
+					b.ReportMetric(first.PerSecond, "answers/s")
+					b.ReportMetric(first.CPU, "cpu-us/answer")
+					b.Logf("throughput %s, p99 %s, CPU %s; load %s", r.Throughput, r.P99, r.CPU, r.Load)
+				}
+			})
+		}
+	}
+}
