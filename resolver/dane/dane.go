@@ -35,7 +35,10 @@ import (
 )
 
 const (
-	maxHosts        = 20
+	maxHosts = 20
+	// atOnce is how many hosts of a next-hop are looked at side by side: one
+	// with many slow hosts must not keep the DNS client busy by itself.
+	atOnce          = 8
 	maxLife         = time.Hour
 	unreachableLife = time.Minute
 	failedLife      = 10 * time.Second
@@ -206,19 +209,22 @@ func hostsOf(records []dns.RR) []policy.MXHost {
 	})
 }
 
-// hosts looks at all hosts side by side and leaves out those without address.
-// Of those that are not looked at, the first stands for all: they are all
-// alike, and none has a better preference.
+// hosts looks at all hosts, some side by side, and leaves out those without
+// address. Of those that are not looked at, the first stands for all: they are
+// all alike, and none has a better preference.
 func (l *lookup) hosts(ctx context.Context, hosts []policy.MXHost) []policy.MXHost {
 	hosts = hosts[:min(len(hosts), maxHosts+1)]
 	absent := make([]bool, len(hosts))
+	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i := range hosts {
 		if i >= maxHosts {
 			hosts[i].State, hosts[i].Detail = policy.HostPlain, fmt.Sprintf("only the first %d hosts are looked at", maxHosts)
 			continue
 		}
+		places <- struct{}{}
 		wg.Go(func() {
+			defer func() { <-places }()
 			state, err := l.host(ctx, hosts[i].Name)
 			if errors.Is(err, errNoAddress) {
 				absent[i] = true

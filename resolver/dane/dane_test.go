@@ -220,6 +220,23 @@ func TestOnlyTheFirstHostsAreLookedAt(t *testing.T) {
 	}
 }
 
+func TestSlowHostsAreLookedAtAFewAtATime(t *testing.T) {
+	zones := world + "\n$SECURE relay.test\n"
+	for i := range maxHosts {
+		zones += fmt.Sprintf("relay.test. MX 10 mx%02d.relay.test.\nmx%02d.relay.test. A 192.0.2.1\n", i, i)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := new(dnstest.Resolver)
+		r.SetZone(zones)
+		r.Delay(dnstest.Any, "A", time.Second)
+		start := time.Now()
+		New(r).DANE(t.Context(), hop(t, "relay.test"), policy.DANE{})
+		if took, want := time.Since(start), 3*time.Second; took != want {
+			t.Errorf("%d hosts, %d at a time, took %v, want %v", maxHosts, atOnce, took, want)
+		}
+	})
+}
+
 func TestLifeIsTheSmallestTTL(t *testing.T) {
 	for _, tt := range []struct {
 		name, zones string
