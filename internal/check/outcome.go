@@ -208,18 +208,17 @@ func (r *Report) daneFailed() bool {
 // unprotected is the conclusion where neither MTA-STS nor DANE protects mail.
 func (r *Report) unprotected() Conclusion {
 	c := Conclusion{Outcome: Unauthenticated, Because: []string{r.whyNotEnforced()}}
+	if p := r.STS.Policy; p != nil {
+		c.giveUp(p.Mode)
+		return c
+	}
 	switch {
 	case r.STS.Record == policy.RecordFailed || r.STS.Record == policy.RecordUnknown:
 		c.Outcome, c.Summary = Unknown, "it cannot be known whether the domain has an MTA-STS policy; mail goes out without one"
 		c.Remedy = r.dnsRemedy()
-	case r.STS.Policy == nil && r.STS.Failure.Reason != "":
+	case r.STS.Failure.Reason != "":
 		c.Summary = "mail is not authenticated: the domain announces an MTA-STS policy that cannot be used"
 		c.Remedy = r.fetchRemedy()
-	case r.STS.Policy != nil && r.STS.Policy.Mode == policy.ModeTesting:
-		c.Summary = "mail is not authenticated: the domain's MTA-STS policy is in testing"
-		c.Remedy = "nothing to do here: it is for the domain to change mode: testing to mode: enforce"
-	case r.STS.Policy != nil:
-		c.Summary = "mail is not authenticated: the domain has given MTA-STS up (mode none)"
 	case r.hasRecord():
 		c.Summary = "mail is not authenticated: the MTA-STS record of the domain is not valid"
 		c.Remedy = fmt.Sprintf("the domain's administrator: exactly one TXT record at _mta-sts.%s, as in \"v=STSv1; id=20260101T000000Z\"", r.Hop.Domain)
@@ -229,6 +228,15 @@ func (r *Report) unprotected() Conclusion {
 		c.Summary = "mail is not authenticated: the domain publishes no MTA-STS policy, and no DANE for all of its mail hosts"
 	}
 	return c
+}
+
+// giveUp says that a policy demands nothing.
+func (c *Conclusion) giveUp(mode policy.Mode) {
+	c.Summary = "mail is not authenticated: the domain has given MTA-STS up (mode none)"
+	if mode == policy.ModeTesting {
+		c.Summary = "mail is not authenticated: the domain's MTA-STS policy is in testing"
+		c.Remedy = "nothing to do here: it is for the domain to change mode: testing to mode: enforce"
+	}
 }
 
 // hasRecord reports whether there is a TXT record that seems to be meant as one
