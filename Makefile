@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 KILLS   ?= 500
 POLICIES ?= 1000000
 
-.PHONY: build run test unit lint e2e crash scale setup fuzz vuln packages clean
+.PHONY: build run test unit lint e2e demo crash scale setup fuzz vuln packages clean
 
 build: bin/tlspolicyd ## the daemon, static, in bin/
 
@@ -35,6 +35,10 @@ setup: ## as root: install what the end-to-end tests need, and build their trees
 
 e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
 	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...
+
+demo: ## as root: an attacker, and what becomes of mail with and without tlspolicyd
+	@$(MAKE) -s --no-print-directory setup
+	@GO='$(GO)' test/demo/run.sh
 
 crash: ## as root: kill -9 the daemon KILLS times under load, and count what it forgot
 	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/crash -kills=$(KILLS)
