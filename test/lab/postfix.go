@@ -77,6 +77,9 @@ func (l *Lab) StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	return p
 }
 
+// Dir is the directory of its main.cf and master.cf.
+func (p *Postfix) Dir() string { return p.conf }
+
 // Send hands a mail over and waits for the first attempt to deliver it.
 func (p *Postfix) Send(t testing.TB, to string) Delivery {
 	t.Helper()
