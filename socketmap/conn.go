@@ -23,6 +23,8 @@ const (
 	maxPending = 32 << 10
 	// keptPending is the size of a buffer that an idle connection keeps.
 	keptPending = 4 << 10
+	// slackShare is the part of a time-out by which it may be longer.
+	slackShare = 32
 )
 
 // conn is a connection. All but what is said otherwise belongs to the
@@ -40,6 +42,10 @@ type conn struct {
 	out   []byte
 	timer *time.Timer
 	late  chan error
+
+	// readBy and writeBy are the deadlines that are set, as times since
+	// Server.start; readBy is guarded by mu.
+	readBy, writeBy time.Duration
 
 	// idleSince is when the connection became idle, as the time since
 	// Server.start, 0 while a request is answered. It is changed under mu, and
@@ -115,11 +121,23 @@ func (c *conn) rest() bool {
 		c.mu.Unlock()
 		return false
 	}
-	err := c.nc.SetReadDeadline(time.Now().Add(c.srv.IdleTimeout))
-	c.idleSince.Store(c.srv.idleTime())
+	now := c.srv.idleTime()
+	err := c.extend(&c.readBy, time.Duration(now), c.srv.IdleTimeout, c.nc.SetReadDeadline)
+	c.idleSince.Store(now)
 	c.mu.Unlock()
 	c.srv.signalRoom()
 	return err == nil
+}
+
+// extend sees to it that a deadline is at least limit away from now, and not
+// much more. To set it for every request would cost more than the request: so
+// it is set a little further away, and holds for as long as that is far enough.
+func (c *conn) extend(by *time.Duration, now, limit time.Duration, set func(time.Time) error) error {
+	if *by-now >= limit {
+		return nil
+	}
+	*by = now + limit + limit/slackShare
+	return set(c.srv.start.Add(*by))
 }
 
 // wake ends the idleness. It returns false if the connection was closed
@@ -203,7 +221,7 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.srv.WriteTimeout)); err != nil {
+	if err := c.extend(&c.writeBy, time.Since(c.srv.start), c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
 		return err
 	}
 	_, err := c.nc.Write(c.out)
