@@ -31,10 +31,9 @@ func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.Daemo
 	if err != nil {
 		return check.DaemonView{}, err
 	}
-	v := check.DaemonView{}
+	v := check.DaemonView{STS: factOf(&known)}
 	say := func(format string, args ...any) { v.Lines = append(v.Lines, fmt.Sprintf(format, args...)) }
 	if p := known.Policy; p != nil {
-		v.STS = factOf(p)
 		say("policy   mode %s, id %s, fetched %s, expires %s", p.Mode, p.ID, p.Fetched.Format(time.RFC3339), p.Expires.Format(time.RFC3339))
 	}
 	if t := known.Record; t != nil {
@@ -52,11 +51,16 @@ func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.Daemo
 	return v, nil
 }
 
-// factOf returns the fact of a policy as the daemon shows it.
-func factOf(p *admin.Policy) policy.STS {
-	read, err := mtasts.ParsePolicy(p.Text)
-	if err != nil || !p.InForce {
-		return policy.STS{}
+// factOf returns the fact of a domain as far as it decides about mail.
+func factOf(d *admin.Domain) policy.STS {
+	fact := policy.STS{Lost: d.Lost}
+	if d.Policy == nil || !d.Policy.InForce {
+		return fact
 	}
-	return policy.STS{Policy: read, ID: p.ID, Fetched: p.Fetched, Record: policy.RecordFound}
+	read, err := mtasts.ParsePolicy(d.Policy.Text)
+	if err != nil {
+		return fact
+	}
+	fact.Policy, fact.ID, fact.Fetched, fact.Record = read, d.Policy.ID, d.Policy.Fetched, policy.RecordFound
+	return fact
 }

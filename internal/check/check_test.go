@@ -338,6 +338,10 @@ func TestWhatTheDaemonRemembers(t *testing.T) {
 			[]string{"a line of the daemon"}},
 		{"a withdrawn policy", world{zones: announced + oneMX, web: file(noneP), daemon: memory{sts: fact(enforce, time.Hour)}}, check.Unauthenticated,
 			[]string{"mode none", "the daemon still enforces another policy"}},
+		{"a damaged store", world{zones: oneMX, daemon: memory{sts: policy.STS{Lost: true}}}, check.Unknown,
+			[]string{"mail waits, for a minute at most: the daemon's store was damaged", "the network says now: mail is not authenticated", "  policy              TEMP "}},
+		{"a damaged store, and a policy on the network", world{zones: announced + oneMX, web: file(enforce), daemon: memory{sts: policy.STS{Lost: true}}}, check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}},
 		{"no view", world{zones: announced + twoMX, web: file(enforce), daemon: memory{err: errors.New("permission denied")}}, check.Authenticated,
 			[]string{"mail is authenticated by MTA-STS", "its view cannot be read: permission denied"}},
 	} {

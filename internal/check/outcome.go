@@ -58,9 +58,12 @@ func (r *Report) conclude() {
 	c := r.conclusion()
 	if k := r.Recalled; k != nil {
 		k.DNS, k.MXErr = r.DNS, r.MXErr
-		network := c.Summary
+		network := "the network says now: " + c.Summary
 		c = k.conclusion()
-		c.Because = append([]string{"the daemon remembers this policy until " + stamp(k.STS.Expires()) + "; the network says now: " + network}, c.Because...)
+		if k.STS.Policy != nil {
+			network = "the daemon remembers this policy until " + stamp(k.STS.Expires()) + "; " + network
+		}
+		c.first(network)
 	}
 	r.decisive().overruleByProbes(&c)
 	if r.Blind {
@@ -91,6 +94,10 @@ func (r *Report) conclusion() Conclusion {
 	case policy.NotFound:
 		return r.notEnforced()
 	default:
+		if r.STS.Lost && r.STS.Policy == nil {
+			return Conclusion{Outcome: Unknown, Summary: "mail waits, for a minute at most: the daemon's store was damaged, and may hold a policy of this domain",
+				Because: []string{v.Reason}, Remedy: "tlspolicyd status shows how the store is; its log says what was saved"}
+		}
 		return Conclusion{Outcome: Unknown, Summary: "mail waits: the domain enforces MTA-STS, and it cannot be known whether DANE goes before it",
 			Because: []string{withDetail(v.Reason, v.Detail)},
 			Remedy:  r.dnsRemedy()}

@@ -49,9 +49,9 @@ type Report struct {
 	// nobody looked.
 	Postfix *Postfix
 	Daemon  *DaemonView
-	// Recalled is the report that follows from a policy that the daemon
-	// enforces though the network does not give it now, as far as it differs;
-	// nil if there is no such policy.
+	// Recalled is the report that follows from what the daemon knows and the
+	// network does not give now, as far as it differs; nil if the daemon knows
+	// no more.
 	Recalled *Report
 }
 

@@ -37,7 +37,7 @@ func (r *Report) Text() string {
 	}
 	heading := "answers"
 	if r.Recalled != nil {
-		heading = "answers, from the policy that the daemon remembers"
+		heading = "answers, from what the daemon remembers"
 	}
 	t.head(heading)
 	for _, a := range r.decisive().Answers {
@@ -204,11 +204,16 @@ func (p *Probe) text(t *text) {
 // textLookups shows the lookups that no other part shows.
 func (r *Report) textLookups(t *text) {
 	host := "mta-sts." + r.Hop.Domain.String()
-	t.head("other lookups")
+	heading := "other lookups"
 	for _, s := range r.DNS {
-		if s.Type != "TXT" && s.Type != "MX" && s.Name != host {
-			t.lookup(s)
+		if s.Type == "TXT" || s.Type == "MX" || s.Name == host {
+			continue
 		}
+		if heading != "" {
+			t.head(heading)
+			heading = ""
+		}
+		t.lookup(s)
 	}
 }
 
