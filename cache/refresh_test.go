@@ -31,6 +31,22 @@ func TestPolicyIsRefreshedWithoutAnyoneAsking(t *testing.T) {
 	})
 }
 
+func TestRefreshIsNotBegunBeforeItIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		time.Sleep(700 * time.Millisecond) // records know whole seconds only
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		time.Sleep(100 * time.Millisecond)
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(10 * time.Hour)
+		r.counts.want(t, "refresh skipped", 0)
+		if n := w.count(w.fetches, "example.com"); w.saves != n {
+			t.Errorf("%d saves of %d fetches, want one each", w.saves, n)
+		}
+	})
+}
+
 func TestRefreshPutsNothingIntoMemory(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.keep(t, stored(t, "example.com", enforce, time.Now()))

@@ -77,10 +77,18 @@ func ahead(now, t time.Time) time.Duration {
 	return min(t.Sub(now), t.Round(0).Sub(now.Round(0)))
 }
 
+// wholeSecond rounds up, so that what a store shows as due is due.
+func wholeSecond(t time.Time) time.Time {
+	if up := t.Truncate(time.Second); up.Before(t) {
+		return up.Add(time.Second)
+	}
+	return t
+}
+
 // recordOf returns what the store is to keep of a fact.
 func recordOf(domain policy.Domain, sts *policy.STS, lastUse time.Time) Record {
 	r := Record{
-		Domain: domain, Refresh: sts.Refresh.Round(0), LastUse: lastUse,
+		Domain: domain, Refresh: wholeSecond(sts.Refresh.Round(0)), LastUse: lastUse,
 		Failure: sts.Failure, Churn: sts.Churn,
 	}
 	if sts.Policy != nil {
