@@ -43,6 +43,7 @@ for shell in bash zsh fish; do
 done
 cp -R docs "$root/doc"
 cp -R contrib "$root/doc/contrib"
+rm -r "$root/doc/contrib/container" # of use beside the source only
 find "$root/doc" -type d -exec chmod 755 {} +
 find "$root/doc" -type f -exec chmod 644 {} +
 for page in packaging/man/*; do
