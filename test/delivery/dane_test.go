@@ -128,7 +128,7 @@ func TestDANE(t *testing.T) {
 	l := lab.New(t)
 	tap := l.StartTap(t, tapAddr)
 	daemon := l.StartDaemon(t, lab.DaemonOptions{DNS: tapAddr})
-	stage := play(t, l, append(decisionScenes(), hostScenes()...))
+	stage := play(t, l, slices.Concat(decisionScenes(), hostScenes(), forgedScenes()))
 	tap.SetFault(func(q lab.Question) lab.Fault {
 		for _, p := range stage {
 			if p.mxFails && q.Name == p.domain && q.Type == dnsmessage.TypeMX {

@@ -49,16 +49,19 @@ type row struct {
 	signed bool
 	// forged gives the mail host a name of its own, outside of the policy.
 	forged bool
+	// mx is the name of the mail host; empty means mx.{domain}.
+	mx string
 	// want is what both releases do; next is what the newer one does, if that
 	// is something else.
 	want, next lab.Outcome
 }
 
-// Policies of one host.
+// Policies of one host, and of all hosts below the domain.
 const (
-	enforce = "version: STSv1\nmode: enforce\nmx: {mx}\nmax_age: 86400\n"
-	trial   = "version: STSv1\nmode: testing\nmx: {mx}\nmax_age: 86400\n"
-	none    = "version: STSv1\nmode: none\nmax_age: 86400\n"
+	enforce  = "version: STSv1\nmode: enforce\nmx: {mx}\nmax_age: 86400\n"
+	wildcard = "version: STSv1\nmode: enforce\nmx: *.{domain}\nmax_age: 86400\n"
+	trial    = "version: STSv1\nmode: testing\nmx: {mx}\nmax_age: 86400\n"
+	none     = "version: STSv1\nmode: none\nmax_age: 86400\n"
 )
 
 // TestDelivery sends a mail to the domain of each row through both relays.
@@ -133,12 +136,15 @@ func deliver(t *testing.T, l *lab.Lab, postfix *lab.Postfix, r row, label string
 	if r.signed {
 		domain = label + ".example"
 	}
-	d := lab.Domain{Name: domain, Host: r.host, TLSA: r.tlsa, Policy: r.answer}
 	named := "mx." + domain
-	if r.forged {
-		d.MX = "mx.other-" + domain
-	}
 	text := strings.NewReplacer("{mx}", named, "{domain}", domain)
+	d := lab.Domain{Name: domain, Host: r.host, TLSA: r.tlsa, Policy: r.answer, MX: named}
+	switch {
+	case r.forged:
+		d.MX = "mx.other-" + domain
+	case r.mx != "":
+		d.MX = text.Replace(r.mx)
+	}
 	if r.policy != "" {
 		d.ID, d.Policy.Text = "1", text.Replace(r.policy)
 	}
@@ -152,8 +158,8 @@ func deliver(t *testing.T, l *lab.Lab, postfix *lab.Postfix, r row, label string
 	}
 	for _, s := range host.Sessions() {
 		// RFC 8461, section 7.1: SNI is the name of the MX host.
-		if want == lab.Verified && s.SNI != named {
-			t.Errorf("SNI %q, want %q", s.SNI, named)
+		if want == lab.Verified && s.SNI != d.MX {
+			t.Errorf("SNI %q, want %q", s.SNI, d.MX)
 		}
 	}
 }

@@ -41,6 +41,7 @@ func TestQuestions(t *testing.T) {
 	}{
 		{"absent.test", "", "policy", map[dnsmessage.Type]int{txt: 1}},
 		{"absent.example", "", "policy-tlsrpt", map[dnsmessage.Type]int{txt: 1}},
+		{"gone.example", "", "policy-dane", map[dnsmessage.Type]int{txt: 1, mx: 1}},
 		{"trial.test", trial, "policy", map[dnsmessage.Type]int{txt: 1, a: 1, aaaa: 1, mx: 1}},
 		{"none.test", none, "policy", map[dnsmessage.Type]int{txt: 1, a: 1, aaaa: 1, mx: 1}},
 		{"enforce.test", enforce, "policy", map[dnsmessage.Type]int{txt: 1, a: 1, aaaa: 1, mx: 1}},

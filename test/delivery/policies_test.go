@@ -15,7 +15,7 @@ import (
 func enforceRows() []row {
 	return []row{
 		{name: "right", policy: enforce, want: lab.Verified},
-		{name: "wildcard", policy: strings.Replace(enforce, "{mx}", "*.{domain}", 1), want: lab.Verified},
+		{name: "wildcard", policy: wildcard, want: lab.Verified},
 		{name: "upper case", policy: strings.Replace(enforce, "{mx}", "MX.{domain}", 1), want: lab.Verified},
 		{name: "CRLF", policy: strings.ReplaceAll(enforce, "\n", "\r\n"), want: lab.Verified},
 		{name: "another record beside it", policy: enforce, want: lab.Verified, records: `
@@ -34,6 +34,15 @@ func enforceRows() []row {
 		{name: "expired", policy: enforce, host: lab.Expired, want: lab.TooOld},
 		{name: "MX forged", policy: enforce, forged: true, want: lab.WrongName, next: lab.NoHostAllowed},
 		{name: "MX forged, STARTTLS stripped", policy: enforce, forged: true, host: lab.Stripped, want: lab.NotOffered, next: lab.NoHostAllowed},
+
+		// RFC 8461, section 4.1: the name of the MX host counts, and a wildcard
+		// stands for one label. Postfix before 3.10 looks at the certificate
+		// only, with the pattern as a suffix.
+		{name: "wildcard, certificate of a host beside it", policy: wildcard, host: lab.Sibling, want: lab.Verified, next: lab.WrongName},
+		{name: "wildcard, certificate for all hosts beside it", policy: wildcard, host: lab.Wildcard, want: lab.Verified},
+		{name: "wildcard, MX host two labels below", policy: wildcard, mx: "a.b.{domain}", want: lab.Verified, next: lab.NoHostAllowed},
+		{name: "wildcard, MX host is the parent", policy: wildcard, mx: "{domain}", want: lab.WrongName, next: lab.NoHostAllowed},
+		{name: "host in the policy, certificate for all hosts beside it", policy: enforce, host: lab.Wildcard, want: lab.Verified},
 
 		{name: "DANE, self-signed", policy: enforce, signed: true, tlsa: lab.GoodTLSA, host: lab.Unsigned, want: lab.Verified},
 		{name: "DANE, another key", policy: enforce, signed: true, tlsa: lab.WrongTLSA, want: lab.WrongKey},

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +32,8 @@ type DaemonOptions struct {
 	// AnswerWithin is sts.answer_within, Recheck is cache.recheck; zero means
 	// three seconds, and a minute.
 	AnswerWithin, Recheck time.Duration
+	// HTTP is admin.http, host:port; empty means none.
+	HTTP string
 }
 
 // Daemon is tlspolicyd, as it is started on a relay.
@@ -39,7 +43,10 @@ type Daemon struct {
 	// Log is its log, with every question in it.
 	Log *Log
 
-	proc *process
+	proc          *process
+	program, conf string
+	env           []string
+	http          string
 }
 
 // StartDaemon builds the daemon, with the race detector, and starts it.
@@ -61,12 +68,16 @@ func (l *Lab) StartDaemon(t testing.TB, o DaemonOptions) *Daemon {
 		t.Fatalf("configuring the daemon: %v", err)
 	}
 	cmd := exec.Command(program, "serve", "--config", conf)
-	cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+dir, "RUNTIME_DIRECTORY="+dir)
+	env := append(os.Environ(), "STATE_DIRECTORY="+dir, "RUNTIME_DIRECTORY="+dir)
+	cmd.Env = env
 	proc, err := start(t, cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{Addr: o.Listen, Log: &proc.out, proc: proc}
+	d := &Daemon{
+		Addr: o.Listen, Log: &proc.out,
+		proc: proc, program: program, conf: conf, env: env, http: o.HTTP,
+	}
 	if err := proc.until(d.answers); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +97,35 @@ func (d *Daemon) Ask(t testing.TB, mapName, key string) string {
 		t.Fatalf("asking %s %s: %v; the log:\n%s", mapName, key, err, d.Log.String())
 	}
 	return reply
+}
+
+// Metrics returns what the daemon counts, as Prometheus reads it.
+func (d *Daemon) Metrics(t testing.TB) string {
+	t.Helper()
+	client := http.Client{Timeout: startWithin}
+	answer, err := client.Get("http://" + d.http + "/metrics")
+	if err != nil {
+		t.Fatalf("reading the metrics: %v", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatalf("reading the metrics: %v", err)
+	}
+	return string(text)
+}
+
+// Run runs another command of the program with the daemon's configuration, and
+// returns its standard output and exit code.
+func (d *Daemon) Run(t testing.TB, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.Command(d.program, append(args, "--config", d.conf)...)
+	cmd.Env = d.env
+	out, err := cmd.Output()
+	if cmd.ProcessState == nil {
+		t.Fatalf("running %q: %v", args, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // Stop ends the daemon as systemd does, and returns its exit code.
@@ -129,7 +169,7 @@ func (l *Lab) daemonConf(o DaemonOptions) string {
 	}
 	return strings.NewReplacer(
 		"{listen}", o.Listen, "{dns}", dns, "{ca}", l.CAFile(),
-		"{within}", o.AnswerWithin.String(), "{recheck}", o.Recheck.String(),
+		"{http}", o.HTTP, "{within}", o.AnswerWithin.String(), "{recheck}", o.Recheck.String(),
 	).Replace(daemonYAML)
 }
 
@@ -141,6 +181,7 @@ sts:
   ca_file: {ca}
   allow_networks: [127.0.0.0/16]
 cache: {recheck: {recheck}}
+admin: {http: "{http}"}
 log: {level: debug, format: json}
 `
 
