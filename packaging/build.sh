@@ -42,8 +42,11 @@ for shell in bash zsh fish; do
 	"$root/tlspolicyd" completion "$shell" >"$root/completion/$shell"
 done
 cp -R docs "$root/doc"
-cp -R contrib "$root/doc/contrib"
-rm -r "$root/doc/contrib/container" # of use beside the source only
+# The others are of use beside the source only.
+mkdir "$root/doc/contrib"
+for part in grafana postfix prometheus unbound; do
+	cp -R "contrib/$part" "$root/doc/contrib/"
+done
 find "$root/doc" -type d -exec chmod 755 {} +
 find "$root/doc" -type f -exec chmod 644 {} +
 for page in packaging/man/*; do
