@@ -75,6 +75,9 @@ func (r *Report) conclude() {
 	c.Here = append(c.Here, r.disagreement()...)
 	if r.Postfix != nil {
 		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
+		if c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound {
+			c.Here = append(c.Here, r.Postfix.harmToDANE()...)
+		}
 	}
 	r.Conclusion = c
 }

@@ -100,7 +100,7 @@ func (p *Postfix) harm(kind policy.Kind) []string {
 		return nil
 	}
 	var harm []string
-	if len(socketmaps(p.Settings[setMaps])) == 0 {
+	if kind != policy.NotFound && len(socketmaps(p.Settings[setMaps])) == 0 {
 		harm = append(harm, setMaps+" asks no socketmap, so Postfix does not know of this")
 	}
 	if kind == policy.DANEOnly && !p.dnssec() {
@@ -110,6 +110,27 @@ func (p *Postfix) harm(kind policy.Kind) []string {
 		harm = append(harm, "Postfix trusts no certificate authority ("+setCAFile+"), so it defers this mail")
 	}
 	return harm
+}
+
+// harmToDANE says what keeps Postfix from doing DANE where the daemon leaves it
+// to Postfix.
+func (p *Postfix) harmToDANE() []string {
+	if p.Err != nil {
+		return nil
+	}
+	asked := false
+	for _, m := range socketmaps(p.Settings[setMaps]) {
+		known, _ := policymap.FindMap(m.name)
+		asked = asked || known.Class == policy.ClassDANE
+	}
+	switch {
+	case !p.dnssec():
+		return []string{setDNS + " is not dnssec, so Postfix does no DANE"}
+	case !asked && !p.needsDNSSEC():
+		return []string{fmt.Sprintf("%s is %q, so Postfix does no DANE: set it to dane, or ask map policy-dane", setLevel, p.Settings[setLevel])}
+	default:
+		return nil
+	}
 }
 
 func (p *Postfix) dnssec() bool { return p.Settings[setDNS] == "dnssec" }

@@ -72,11 +72,45 @@ func TestWhatMainCFDoesToTheVerdict(t *testing.T) {
 	}{
 		{"no map", announced + oneMX, map[string]string{"smtp_tls_policy_maps": ""}, "here     smtp_tls_policy_maps asks no socketmap, so Postfix does not know of this"},
 		{"no authorities", announced + oneMX, map[string]string{"smtp_tls_CAfile": ""}, "here     Postfix trusts no certificate authority (smtp_tls_CAfile), so it defers this mail"},
+		{"no level for DANE alone", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_tls_security_level": "may"}, `here     smtp_tls_security_level is "may", so Postfix does no DANE: set it to dane, or ask map policy-dane`},
+		{"no DNSSEC for DANE alone", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_dns_support_level": ""}, "here     smtp_dns_support_level is not dnssec, so Postfix does no DANE"},
 		{"no DNSSEC", daneOnly, map[string]string{"smtp_dns_support_level": ""}, "here     smtp_dns_support_level is not dnssec, so Postfix defers this mail"},
 	} {
 		w := world{ca: ca, zones: tt.zones, web: file(enforce), postconf: settings(tt.change)}
 		if text := w.run(t, "example.com").Text(); !strings.Contains(firstLines(text), tt.says) {
 			t.Errorf("%s: the first lines do not say %q:\n%s", tt.name, tt.says, text)
+		}
+	}
+}
+
+// The key of the exception is what Postfix asks for.
+func TestExceptionOfEveryKindOfKey(t *testing.T) {
+	ca := newAuthority()
+	for key, want := range map[string]string{
+		"Example.COM.":                      "example.com  may",
+		"example.com:submission":            "example.com:submission  may",
+		"[MX1.example.com]:587":             "[mx1.example.com]:587  may",
+		"b\u00fccher.example":               "xn--bcher-kva.example  may",
+		"example.com:no-such-service-known": "example.com:no-such-service-known  may",
+	} {
+		w := world{ca: ca, zones: oneMX}
+		r := w.run(t, key)
+		if got := r.Exception().Line; got != want {
+			t.Errorf("%q: got %q, want %q", key, got, want)
+		}
+		if here := strings.Contains(r.Text(), "does not know the port of the service"); here != strings.Contains(key, "no-such") {
+			t.Errorf("%q: the port is not known: %v", key, here)
+		}
+	}
+}
+
+// Where all is well nothing is said of this machine.
+func TestMainCFThatDoesNoHarm(t *testing.T) {
+	ca := newAuthority()
+	for _, change := range []map[string]string{nil, {"smtp_tls_security_level": "may", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-dane"}} {
+		w := world{ca: ca, zones: signed + oneMX + tlsa1 + usable, postconf: settings(change)}
+		if r := w.run(t, "example.com"); len(r.Conclusion.Here) > 0 {
+			t.Errorf("%v: got %q", change, r.Conclusion.Here)
 		}
 	}
 }

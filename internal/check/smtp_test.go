@@ -66,6 +66,12 @@ func TestMailHosts(t *testing.T) {
 		{"DANE does not look at names and dates", covered(good2), at(&mailHost{cert: good2}), check.Authenticated, []string{"mail is authenticated by DANE"}, "delivers here"},
 		{"DANE of an old key", covered(good2), at(&mailHost{cert: good1}), check.Deferred,
 			[]string{"mail is deferred: no mail host meets the domain's TLSA records", "no TLSA record matches the certificate"}, ""},
+		{"DANE of the best host only, and a policy", world{zones: signed + announced + twoMX + tlsa1 + tlsa(good1), web: file(enforce)}, at(&mailHost{cert: good1}, &mailHost{cert: good2}), check.Authenticated,
+			[]string{"mail is authenticated by DANE", "1 of 2 mail hosts get no mail; mx2.example.com: the host has no usable DANE"}, ""},
+		{"DANE that fails for one host", world{zones: signed + twoMX + tlsa1 + tlsa(good1) + "\n" + tlsa2 + unusable, web: file(enforce)}, at(&mailHost{cert: good1}, &mailHost{cert: good2}), check.Unauthenticated,
+			[]string{"mail is not authenticated"}, "encrypted, not authenticated"},
+		{"a wildcard in the policy", world{zones: announced + oneMX, web: file(wildcard)}, at(&mailHost{cert: ca.leaf(nil, "any.example.com")}), check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}, "not the host's own name"},
 		{"DANE without STARTTLS", covered(good1), at(&mailHost{offer: "250 mx\r\n"}), check.Deferred, []string{"the host does not offer STARTTLS"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
