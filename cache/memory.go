@@ -134,11 +134,11 @@ type memory struct {
 }
 
 func newMemory(size int) (*memory, error) {
-	policies, err := newList(size, size*bytesPerPolicy)
+	policies, err := newList(size, int64(size)*bytesPerPolicy)
 	if err != nil {
 		return nil, err
 	}
-	absences, err := newList(size, size*bytesPerAbsence)
+	absences, err := newList(size, int64(size)*bytesPerAbsence)
 	return &memory{policies: policies, absences: absences}, err
 }
 
@@ -146,10 +146,10 @@ func newMemory(size int) (*memory, error) {
 // size allow.
 type list struct {
 	*simplelru.LRU[policy.Domain, *entry]
-	bytes, max int
+	bytes, max int64
 }
 
-func newList(size, maxBytes int) (*list, error) {
+func newList(size int, maxBytes int64) (*list, error) {
 	l := &list{max: maxBytes}
 	var err error
 	l.LRU, err = simplelru.NewLRU(size, func(_ policy.Domain, e *entry) { l.bytes -= e.size() })
@@ -175,7 +175,7 @@ const (
 )
 
 // size is how many bytes the entry takes, about, and not much less.
-func (e *entry) size() int {
+func (e *entry) size() int64 {
 	n := entryBytes + len(e.sts.Detail) + len(e.sts.Failure.Reason) + policySize(e.sts.Policy)
 	for i := range e.hops {
 		n += hopBytes + len(e.hops[i].dane.Detail)
@@ -183,7 +183,7 @@ func (e *entry) size() int {
 			n += hostBytes + len(h.Name) + len(h.Detail)
 		}
 	}
-	return n
+	return int64(n)
 }
 
 // policySize is how many bytes a policy takes. Its patterns may be copies of
