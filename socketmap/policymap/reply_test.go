@@ -205,7 +205,7 @@ func TestShortened(t *testing.T) {
 }
 
 // At each step, the reply that just fits is sent as it is, and one that is
-// longer is made shorter.
+// longer is made shorter, by that step only.
 func TestShortenedToTheByte(t *testing.T) {
 	noise := "x: " + strings.Repeat("x", 40_000) + "\n"
 	tests := []struct {
@@ -214,25 +214,34 @@ func TestShortenedToTheByte(t *testing.T) {
 		verdict func(n int) policy.Verdict
 		step    int
 		left    func(p postfixsyntax.Policy) bool
+		// kept is what is left of one that is longer.
+		kept func(p postfixsyntax.Policy) bool
 	}{
 		{"strings", func(n int) policy.Verdict {
 			return enforce(t, "example.com", manyHosts(500, "x: "+strings.Repeat("x", 30_000+n)))
-		}, 1, func(p postfixsyntax.Policy) bool { return len(p.PolicyStrings) > 0 }},
+		}, 1, func(p postfixsyntax.Policy) bool { return len(p.PolicyStrings) > 0 },
+			func(p postfixsyntax.Policy) bool { return p.PolicyDomain != "" }},
 		{"domain", func(n int) policy.Verdict {
 			return enforce(t, nameOfSize(30+n), manyHosts(1426, noise))
-		}, 1, func(p postfixsyntax.Policy) bool { return p.PolicyDomain != "" }},
+		}, 1, func(p postfixsyntax.Policy) bool { return p.PolicyDomain != "" },
+			func(p postfixsyntax.Policy) bool { return p.PolicyType != "" && len(p.MXHostPatterns) == 1426 }},
 		{"type and patterns", func(n int) policy.Verdict {
 			v := enforce(t, "example.com", manyHosts(1423, noise)+"mx: "+nameOfSize(30+n)+"\nmx: b"+nameOfSize(30+n)+"\n")
 			v.Domain = policy.Domain{} // which is left out then, as after the step before
 			return v
-		}, 4, func(p postfixsyntax.Policy) bool { return p.PolicyType != "" && len(p.MXHostPatterns) == 1425 }},
+		}, 4, func(p postfixsyntax.Policy) bool { return p.PolicyType != "" && len(p.MXHostPatterns) == 1425 },
+			func(p postfixsyntax.Policy) bool { return len(p.Match) == 1425 }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := mapNamed(t, "policy-tlsrpt")
 			reply := func(n int) (size int, whole bool) {
 				r := policymap.Render(tt.verdict(n), m)
-				return len(r.String()), tt.left(parse(t, r, postfixsyntax.Postfix310))
+				p := parse(t, r, postfixsyntax.Postfix310)
+				if whole = tt.left(p); !whole && !tt.kept(p) {
+					t.Errorf("n = %d: more was left out than had to be", n)
+				}
+				return len(r.String()), whole
 			}
 			size, whole := reply(0)
 			if !whole {
