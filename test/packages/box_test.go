@@ -5,7 +5,6 @@
 package packages_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -38,9 +37,9 @@ type box struct {
 func startBox(t *testing.T) *box {
 	t.Helper()
 	group := controlGroup(t)
-	var said bytes.Buffer
+	said := &lab.Log{}
 	cmd := exec.Command("sh", "box.sh", t.TempDir(), group)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
