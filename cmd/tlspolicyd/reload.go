@@ -25,6 +25,8 @@ type reloader struct {
 	log     *zap.Logger
 	level   zap.AtomicLevel
 	manager manager
+	// hangup says when to reload.
+	hangup <-chan os.Signal
 	// load reads the configuration.
 	load func() (*config.Config, error)
 	// roots reads the root certificates again.
@@ -35,7 +37,8 @@ type reloader struct {
 	status string
 }
 
-// catchHangup keeps SIGHUP from ending the process. Several that come at once
+// catchHangup keeps SIGHUP from ending the process, also while it starts.
+// Several that come at once
 // are one.
 func catchHangup() chan os.Signal {
 	hangup := make(chan os.Signal, 1)
@@ -44,10 +47,10 @@ func catchHangup() chan os.Signal {
 }
 
 // onHangup reloads at every signal until ctx ends.
-func (r *reloader) onHangup(ctx context.Context, hangup <-chan os.Signal) {
+func (r *reloader) onHangup(ctx context.Context) {
 	for {
 		select {
-		case <-hangup:
+		case <-r.hangup:
 			r.reload()
 		case <-ctx.Done():
 			return

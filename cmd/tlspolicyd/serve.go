@@ -55,6 +55,8 @@ func serve(ctx context.Context, load func() (*config.Config, error)) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	log.Info("starting", zap.String("version", programVersion()))
+	hangup := catchHangup()
+	defer signal.Stop(hangup)
 	d, err := newDaemon(ctx, c, log)
 	if err != nil {
 		return err
@@ -64,7 +66,7 @@ func serve(ctx context.Context, load func() (*config.Config, error)) error {
 		return errors.Join(err, d.store.close())
 	}
 	return d.managed(ctx, listeners, &reloader{
-		log: log, level: level, manager: manager{log}, load: load, roots: d.sts.ReloadRoots,
+		log: log, level: level, manager: manager{log}, hangup: hangup, load: load, roots: d.sts.ReloadRoots,
 		started: c, status: statusLine(listeners),
 	})
 }
@@ -77,10 +79,8 @@ func (d *daemon) managed(ctx context.Context, listeners []net.Listener, r *reloa
 	defer beside.Wait()
 	defer end()
 	defer stop()
-	hangup := catchHangup()
-	defer signal.Stop(hangup)
 	beside.Go(func() {
-		r.onHangup(running, hangup)
+		r.onHangup(running)
 		r.manager.stopping()
 	})
 	// Until the last answer is given: that may take longer than the interval.
