@@ -38,8 +38,7 @@ type reloader struct {
 }
 
 // catchHangup keeps SIGHUP from ending the process, also while it starts.
-// Several that come at once
-// are one.
+// Several that come at once are one.
 func catchHangup() chan os.Signal {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
