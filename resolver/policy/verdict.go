@@ -145,6 +145,7 @@ var (
 	rowNone       = row{Secure, NotFound, "the domain has no MX host"}
 	rowOff        = row{Secure, NotFound, "DANE is not looked at"}
 	rowPlain      = row{Secure, NotFound, "no MX host has DANE"}
+	rowUnknown    = row{Temp, DANEWhereFound, "the DANE lookup did not end in time, so DANE cannot be ruled out"}
 	rowMXFailed   = row{Temp, DANEWhereFound, "the MX lookup failed, so DANE cannot be ruled out"}
 	rowHostFailed = row{Temp, DANEWhereFound, "the DANE lookup of an MX host failed, and no other host has usable DANE"}
 	rowUnusable   = row{Secure, DANEWhereFound, "no TLSA record of any MX host is usable"}
@@ -157,7 +158,7 @@ var (
 // rowOf finds the row for a DANE fact as of now.
 func rowOf(now time.Time, d *DANE) row {
 	if !d.Fresh(now) {
-		return rowMXFailed
+		return rowUnknown
 	}
 	switch d.MX {
 	case MXOff:
