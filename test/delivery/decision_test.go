@@ -72,7 +72,8 @@ func decisionScenes() []scene {
 			without: fates{enforce: never(lab.WrongAuthority), own: first(lab.Untrusted), dane: first(lab.Untrusted)},
 		},
 		{
-			name: "no such domain", records: "other.{d}. 60 A {1}\n",
+			// Under a policy it is there, though without any record of its own.
+			name:    "no such domain",
 			enforce: answerSecure, free: answerNone,
 			dnssec: all(never(lab.NoHost)), without: all(never(lab.NoHost)),
 		},
@@ -98,6 +99,11 @@ func decisionScenes() []scene {
 		{
 			name: "MX bogus", zone: "bogus", records: oneHost,
 			free:   answerDANE, // the TXT record is bogus too
+			dnssec: all(never(lab.NoAnswer)), without: all(never(lab.NoAnswer)),
+		},
+		{
+			name: "only unreachable: the address is bogus", records: "{d}. 60 MX 10 mx.{l}.bogus.",
+			enforce: answerTemp, free: answerDANE,
 			dnssec: all(never(lab.NoAnswer)), without: all(never(lab.NoAnswer)),
 		},
 		{

@@ -82,6 +82,11 @@ func hostScenes() []scene {
 			enforce: answerDANEOnly, free: answerDANEOnly, dnssec: fitting,
 		},
 		{
+			name: "MX that is an address", records: "{d}. 60 MX 10 {1}.",
+			enforce: answerSecure, free: answerNone,
+			dnssec: fates{enforce: notAllowed(first(lab.Verified)), own: first(lab.Trusted), dane: first(lab.Trusted)},
+		},
+		{
 			name: "usable and unusable records of one host", first: lab.Unsigned,
 			records: oneHost + daneOfFirst + "_25._tcp.mx.{d}. 60 TLSA " + unusable,
 			enforce: answerDANEOnly, free: answerDANEOnly, dnssec: fitting,

@@ -79,7 +79,7 @@ func (h hop) publish(t *testing.T, l *lab.Lab) *lab.MailHost {
 
 func (h hop) look(t *testing.T, relay *lab.Postfix, way lab.Way, host *lab.MailHost) {
 	d := relay.Send(t, way.Name+"@anything.invalid")
-	lines := way.Lines(relay.Log, "mx."+h.name+".", d.ID)
+	lines := way.Lines(relay.Log, "mx."+h.name+".", " "+d.ID+":")
 	took, _ := taken(host, way.Greeting())
 	if d.Status != h.want.Status || took != (h.want.Status == "sent") {
 		t.Errorf("status %s, want %s; taken: %v", d.Status, h.want.Status, took)

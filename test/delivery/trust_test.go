@@ -99,7 +99,7 @@ func TestDANEFactsLive(t *testing.T) {
 	}
 
 	tap.SetFault(func(lab.Question) lab.Fault { return lab.Drop })
-	until(t, daemon, domain, dane, "TEMP ")
+	until(t, daemon, domain, dane, "TEMP the DANE lookup did not end in time")
 	if got := daemon.Ask(t, "policy-dane", domain); !strings.HasPrefix(got, "TEMP ") {
 		t.Errorf("on a -dane map: %q", got)
 	}

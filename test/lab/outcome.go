@@ -40,7 +40,7 @@ var (
 	InsecureRecords = Outcome{Status: "deferred", Says: "non DNSSEC destination"}
 	NoTLSAAnswer    = Outcome{Status: "deferred", Says: "TLSA lookup error"}
 	NoAnswer        = Outcome{Status: "deferred", Says: "try again"}
-	NoHostAllowed   = Outcome{Status: "deferred", Says: "server unavailable or unable to receive mail"}
+	NoHostAllowed   = Outcome{Status: "deferred", Says: "does not match STS MX pattern"}
 
 	NoHost = Outcome{Status: "bounced", Says: "Host or domain name not found"}
 	NoMail = Outcome{Status: "bounced", Says: "does not accept mail"}

@@ -26,11 +26,11 @@ type Way struct {
 // Greeting is how Postfix calls itself to mail hosts on this way.
 func (w Way) Greeting() string { return w.Name + ".relay.example" }
 
-// Lines returns those lines of the log that have a word in them, or a queue id,
-// and are about this way.
-func (w Way) Lines(log *Log, word, id string) []string {
+// Lines returns those lines of the log that are about this way and have any of
+// the words in them.
+func (w Way) Lines(log *Log, words ...string) []string {
 	var lines []string
-	for _, line := range log.About(word, " "+id+":") {
+	for _, line := range log.About(words...) {
 		if strings.Contains(line, " "+w.Name+"/") {
 			lines = append(lines, line)
 		}
