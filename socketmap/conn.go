@@ -44,12 +44,12 @@ type conn struct {
 	late  chan error
 
 	// readBy and writeBy are the deadlines that are set, as times since
-	// Server.start; readBy is guarded by mu, writeBy is lent with out.
+	// Server.start; readBy is guarded by mu.
 	readBy, writeBy time.Duration
 
-	// idleSince is when the connection became idle, by beginning to write its
-	// last answer, as the time since Server.start; 0 while a request is
-	// answered. It is changed under mu, and read without it.
+	// idleSince is when the connection became idle, as the time since
+	// Server.start, 0 while a request is answered. It is changed under mu, and
+	// read without it.
 	idleSince atomic.Int64
 	mu        sync.Mutex // guards closed and last, and the read deadline
 	// closed says that the connection was closed while idle, last that it
@@ -61,12 +61,12 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, in: netstring.NewReader(nc, MaxRequest)}
-	c.idleSince.Store(int64(s.idleTime()))
+	c.idleSince.Store(s.idleTime())
 	return c
 }
 
 // idleTime is now as a value of conn.idleSince; it is never 0.
-func (s *Server) idleTime() time.Duration { return time.Since(s.start) + 1 }
+func (s *Server) idleTime() int64 { return int64(time.Since(s.start)) + 1 }
 
 // serve answers the requests of the connection until it ends.
 func (c *conn) serve() {
@@ -75,7 +75,7 @@ func (c *conn) serve() {
 	for {
 		frame, err := c.next()
 		if err != nil {
-			c.flush(c.srv.idleTime())
+			c.flush()
 			c.logEnd(err)
 			return
 		}
@@ -92,11 +92,10 @@ func (c *conn) next() ([]byte, error) {
 	if c.in.Buffered() {
 		return c.in.ReadFrame()
 	}
-	now := c.srv.idleTime()
-	if err := c.flush(now); err != nil {
+	if err := c.flush(); err != nil {
 		return nil, err
 	}
-	if !c.rest(now) {
+	if !c.rest() {
 		return nil, net.ErrClosed
 	}
 	frame, err := c.in.ReadFrame()
@@ -109,10 +108,10 @@ func (c *conn) next() ([]byte, error) {
 	return frame, nil
 }
 
-// rest makes the connection idle as of now. It returns false if the connection
-// is to end. The read deadline is set under the lock, so that a connection that is
+// rest makes the connection idle. It returns false if the connection is to
+// end. The read deadline is set under the lock, so that a connection that is
 // closed is never waited for.
-func (c *conn) rest(now time.Duration) bool {
+func (c *conn) rest() bool {
 	c.in.Release()
 	if cap(c.out) > keptPending {
 		c.out = nil
@@ -122,8 +121,9 @@ func (c *conn) rest(now time.Duration) bool {
 		c.mu.Unlock()
 		return false
 	}
-	err := c.extend(&c.readBy, now, c.srv.IdleTimeout, c.nc.SetReadDeadline)
-	c.idleSince.Store(int64(now))
+	now := c.srv.idleTime()
+	err := c.extend(&c.readBy, time.Duration(now), c.srv.IdleTimeout, c.nc.SetReadDeadline)
+	c.idleSince.Store(now)
 	c.mu.Unlock()
 	c.srv.signalRoom()
 	return err == nil
@@ -188,7 +188,7 @@ func (c *conn) answer(frame []byte) error {
 	}
 	c.out = reply.append(c.out)
 	if len(c.out) >= maxPending {
-		return c.flush(c.srv.idleTime())
+		return c.flush()
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func (c *conn) lend() bool {
 	}
 	if c.timer == nil {
 		c.late = make(chan error, 1)
-		c.timer = time.AfterFunc(lateFlush, func() { c.late <- c.flush(c.srv.idleTime()) })
+		c.timer = time.AfterFunc(lateFlush, func() { c.late <- c.flush() })
 	} else {
 		c.timer.Reset(lateFlush)
 	}
@@ -216,12 +216,12 @@ func (c *conn) takeBack() error {
 	return <-c.late
 }
 
-// flush writes the answers that are due at now.
-func (c *conn) flush(now time.Duration) error {
+// flush writes the answers that are due.
+func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.extend(&c.writeBy, now, c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
+	if err := c.extend(&c.writeBy, time.Since(c.srv.start), c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
 		return err
 	}
 	_, err := c.nc.Write(c.out)

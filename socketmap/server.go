@@ -40,9 +40,8 @@ type Server struct {
 	Log *zap.Logger
 	// Metrics counts; nil means that nobody does.
 	Metrics Metrics
-	// IdleTimeout is how long a connection may take from when an answer begins
-	// to be written to the end of the next request, or up to 3 % more; zero
-	// means 5 minutes.
+	// IdleTimeout is how long a connection may take from one request to the
+	// end of the next, or up to 3 % more; zero means 5 minutes.
 	IdleTimeout time.Duration
 	// WriteTimeout is how long a client may take to read a reply, or up to
 	// 3 % more; zero means 30 seconds.
