@@ -44,9 +44,9 @@ func (instant) DANE(_ context.Context, _ policy.NextHop, _ policy.DANE) policy.D
 	return policy.DANE{MX: policy.MXInsecure, Learned: now, Expires: now.Add(time.Hour)}
 }
 
-func newInstant(tb testing.TB, memory int, text string) *Cache {
+func newInstant(tb testing.TB, memory int) *Cache {
 	tb.Helper()
-	p, err := parseTest(text)
+	p, err := parseTest(enforce)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func lookup(tb testing.TB, c *Cache, name string) {
 
 func TestJunkDrivesOutNoPolicy(t *testing.T) {
 	const policies, junk, memory = 500, 30_000, 1000
-	c := newInstant(t, memory, enforce)
+	c := newInstant(t, memory)
 	for i := range policies {
 		lookup(t, c, fmt.Sprintf("d%d.example.com", i))
 	}
@@ -133,7 +133,7 @@ func TestMemoryIsBoundedByTheSizeOfWhatIsInIt(t *testing.T) {
 }
 
 func TestWhatTheStoreWouldNotTakeIsBounded(t *testing.T) {
-	c := newInstant(t, 1, enforce)
+	c := newInstant(t, 1)
 	big, err := parseTest(enforce + strings.Repeat(" mx.example.net", 4000))
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func BenchmarkLookupHit(b *testing.B) {
 	for name, class := range map[string]policy.Class{"STSOnly": policy.ClassSTSOnly, "STS": policy.ClassSTS} {
 		for _, domain := range []string{"a.example.com", "a.example.net"} {
 			b.Run(name+"/"+domain, func(b *testing.B) {
-				c := newInstant(b, 1000, enforce)
+				c := newInstant(b, 1000)
 				hop := policy.NextHop{Domain: dom(b, domain), Port: 25}
 				ctx := b.Context()
 				c.Lookup(ctx, hop, class)
@@ -286,7 +286,7 @@ func BenchmarkLookupHit(b *testing.B) {
 }
 
 func BenchmarkLookupHitParallel(b *testing.B) {
-	c := newInstant(b, 1000, enforce)
+	c := newInstant(b, 1000)
 	hop := policy.NextHop{Domain: dom(b, "a.example.com"), Port: 25}
 	c.Lookup(b.Context(), hop, policy.ClassSTS)
 	b.ReportAllocs()
@@ -298,7 +298,7 @@ func BenchmarkLookupHitParallel(b *testing.B) {
 }
 
 func BenchmarkLookupMiss(b *testing.B) {
-	c := newInstant(b, 1000, enforce)
+	c := newInstant(b, 1000)
 	domains := make([]policy.Domain, 100_000)
 	for i := range domains {
 		domains[i] = dom(b, fmt.Sprintf("d%d.example.net", i))

@@ -223,7 +223,7 @@ func (r *Report) unprotected() Conclusion {
 		return c
 	}
 	switch {
-	case r.STS.Record == policy.RecordFailed || r.STS.Record == policy.RecordUnknown:
+	case r.recordNotKnown():
 		c.Outcome, c.Summary = Unknown, "it cannot be known whether the domain has an MTA-STS policy; mail goes out without one"
 		c.Remedy = r.dnsRemedy()
 	case r.STS.Failure.Reason != "":
@@ -238,6 +238,11 @@ func (r *Report) unprotected() Conclusion {
 		c.Summary = "mail is not authenticated: the domain publishes no MTA-STS policy, and no DANE for all of its mail hosts"
 	}
 	return c
+}
+
+// recordNotKnown reports whether the DNS did not say if there is a record.
+func (r *Report) recordNotKnown() bool {
+	return r.STS.Record == policy.RecordFailed || r.STS.Record == policy.RecordUnknown
 }
 
 // giveUp says that a policy demands nothing.
