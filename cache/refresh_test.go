@@ -164,6 +164,25 @@ func TestRefreshIsDueByTheClockThatSaysSoFirst(t *testing.T) {
 	}
 }
 
+func TestNobodyWaitsTwice(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		w.publish("example.com", site{id: "1"})
+		w.set(func() { w.fetchTakes, w.lookTakes = 60*time.Minute+8*time.Second, time.Hour })
+		time.Sleep(2 * time.Hour)
+		// The policy is over. The refresh, which began after an hour, fails 8 s
+		// from now, and then the look hangs.
+		r.want("example.com", policy.NotFound, 10*time.Second)
+		r.counts.want(t, "refresh failed", 1)
+		if n := w.count(w.looks, "example.com"); n != 2 {
+			t.Errorf("%d looks, want 2", n)
+		}
+	})
+}
+
 func TestIdleDomainsAreNotRefreshed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.publish("example.com", site{id: "1", text: "enforce 8h mx.example.com"})
