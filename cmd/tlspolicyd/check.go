@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 
@@ -11,11 +10,8 @@ import (
 
 	"tlspolicyd/internal/check"
 	"tlspolicyd/internal/config"
-	"tlspolicyd/internal/metrics"
 	"tlspolicyd/resolver/dane"
-	"tlspolicyd/resolver/dnsclient"
 	"tlspolicyd/resolver/dnstrace"
-	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/socketmap/policymap"
 )
 
@@ -91,13 +87,12 @@ func runCheck(cmd *cobra.Command, c *config.Config, key string, flags checkFlags
 // checkOptions puts a checker together as the daemon would be, with a recorder
 // in between.
 func checkOptions(c *config.Config) (check.Options, error) {
-	counts := metrics.New(metrics.Options{Version: programVersion()}) // which nobody reads
-	client, err := newDNS(c, counts, zap.NewNop())
+	client, err := newDNS(c, nil, zap.NewNop())
 	if err != nil {
 		return check.Options{}, err
 	}
 	recorder := dnstrace.New(client)
-	sts, err := newFetcher(c, recorder)
+	sts, err := newSTS(c, recorder, nil, zap.NewNop())
 	if err != nil {
 		return check.Options{}, err
 	}
@@ -109,29 +104,6 @@ func checkOptions(c *config.Config) (check.Options, error) {
 		o.Listen = append(o.Listen, l.String())
 	}
 	return o, nil
-}
-
-// dnsQuerier is what finds policy hosts.
-type dnsQuerier interface {
-	Query(ctx context.Context, name string, qtype uint16) (dnsclient.Answer, error)
-}
-
-// newFetcher makes what fetches policies for the commands, as the daemon does.
-func newFetcher(c *config.Config, dns dnsQuerier) (*mtasts.Resolver, error) {
-	sts, err := mtasts.New(mtasts.Options{
-		DNS:           dns,
-		Recheck:       c.Cache.Recheck,
-		Refresh:       c.Cache.Refresh,
-		FetchTimeout:  c.STS.FetchTimeout,
-		CAFile:        c.STS.CAFile,
-		AllowNetworks: c.STS.AllowNetworks,
-		Proxy:         c.STS.Proxy,
-		UserAgent:     "tlspolicyd/" + programVersion(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("policy fetches: %w", err)
-	}
-	return sts, nil
 }
 
 // newProber makes what talks to mail hosts, with the authorities that Postfix

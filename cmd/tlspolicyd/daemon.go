@@ -65,20 +65,9 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 	if err != nil {
 		return nil, err
 	}
-	sts, err := mtasts.New(mtasts.Options{
-		DNS:           resolver,
-		Recheck:       c.Cache.Recheck,
-		Refresh:       c.Cache.Refresh,
-		FetchTimeout:  c.STS.FetchTimeout,
-		CAFile:        c.STS.CAFile,
-		AllowNetworks: c.STS.AllowNetworks,
-		Proxy:         c.STS.Proxy,
-		UserAgent:     "tlspolicyd/" + programVersion(),
-		Log:           log.Named("mtasts"),
-		Metrics:       counts,
-	})
+	sts, err := newSTS(c, resolver, counts, log)
 	if err != nil {
-		return nil, fmt.Errorf("policy fetches: %w", err)
+		return nil, err
 	}
 	find := facts{Resolver: sts}
 	var tested *dnsclient.Client
@@ -116,21 +105,6 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		metrics: counts, http: c.Admin.HTTP,
 		office: office{config: c, started: time.Now(), resolver: resolver},
 	}, nil
-}
-
-func newDNS(c *config.Config, counts *metrics.Metrics, log *zap.Logger) (*dnsclient.Client, error) {
-	servers := make([]string, len(c.DNS.Servers))
-	for i, s := range c.DNS.Servers {
-		servers[i] = s.String()
-	}
-	return dnsclient.New(dnsclient.Options{
-		Servers:  servers,
-		Timeout:  c.DNS.Timeout,
-		Attempts: c.DNS.Attempts,
-		TrustAD:  c.DNS.TrustAD,
-		Log:      log.Named("dns"),
-		Metrics:  counts,
-	})
 }
 
 // listen opens every address of the configuration, or none.

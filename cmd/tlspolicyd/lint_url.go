@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"tlspolicyd/internal/config"
-	"tlspolicyd/internal/metrics"
 	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/resolver/policy"
 )
@@ -50,12 +49,11 @@ func readURL(ctx context.Context, file *configFile, domain policy.Domain) (strin
 
 // fetchPolicy fetches the policy file of a domain as the daemon does.
 func fetchPolicy(ctx context.Context, c *config.Config, domain policy.Domain) (string, error) {
-	counts := metrics.New(metrics.Options{Version: programVersion()}) // which nobody reads
-	client, err := newDNS(c, counts, zap.NewNop())
+	client, err := newDNS(c, nil, zap.NewNop())
 	if err != nil {
 		return "", err
 	}
-	fetcher, err := newFetcher(c, client)
+	fetcher, err := newSTS(c, client, nil, zap.NewNop())
 	if err != nil {
 		return "", err
 	}
