@@ -429,6 +429,25 @@ func TestACommandThatWaitsHidesNothingThatIsKnown(t *testing.T) {
 	})
 }
 
+func TestARefreshThatWaitedForAPurgeDoesNotBringThePolicyBack(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		w.publish("example.com", site{})
+		w.set(func() { w.loadTakes = 2 * time.Second })
+		var wg sync.WaitGroup
+		wg.Go(func() { r.purge("example.com", true) })
+		time.Sleep(time.Second)
+		wg.Go(func() { r.refresh("example.com", RenewalAbsent) })
+		time.Sleep(2 * time.Second)
+		// The purge is done, and the refresh asks the store.
+		r.want("example.com", policy.NotFound, time.Second)
+		wg.Wait()
+	})
+}
+
 func TestAPurgeEndsTheRefreshesThatWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.publish("example.com", site{id: "1", text: enforce})
