@@ -228,10 +228,10 @@ func TestLastUseIsWrittenOnceADayAndHitsWriteNothing(t *testing.T) {
 }
 
 func TestUseInForceWithoutARefreshToComeIsNotIdle(t *testing.T) {
-	// Near its end, a policy whose refresh failed has none to come. A
-	// question must not start another: it would fail at once, again and again.
+	// In its last five minutes, a policy whose refresh failed has none to
+	// come. A question must not start another: it would fail at once, again and again.
 	bubble(t, func(t *testing.T, w *world) {
-		rec := stored(t, "example.com", enforce, time.Now().Add(-110*time.Minute))
+		rec := stored(t, "example.com", enforce, time.Now().Add(-116*time.Minute))
 		rec.Refresh = time.Time{}
 		rec.Failure = policy.Failure{ID: "1", At: time.Now().Add(-time.Minute), Count: 3, Kind: "status", Reason: "HTTP status 404"}
 		w.keep(t, rec)

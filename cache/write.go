@@ -153,7 +153,7 @@ func (c *Cache) noteUse(now time.Time, domain policy.Domain, sts *policy.STS, u 
 	if since(s, &u.last) >= c.useStep {
 		u.last.Store(s)
 	}
-	stale := since(s, &u.saved) > min(useInterval, c.idle) || c.asleep(sts)
+	stale := since(s, &u.saved) > min(useInterval, c.idle) || c.asleep(now, sts)
 	if stale && since(s, &u.marked) > retryWrites {
 		u.marked.Store(s)
 		c.mark(domain, unwritten{use: u})
@@ -235,7 +235,7 @@ func (c *Cache) bringUpToDate(f *flight) {
 		c.mu.Unlock()
 		return
 	}
-	if sts.InForce(now) && c.asleep(&sts) && c.inUse(now, f.use) {
+	if sts.InForce(now) && c.asleep(now, &sts) && c.inUse(now, f.use) {
 		sts.Refresh = now
 	}
 	c.write(f, &sts)
@@ -244,12 +244,16 @@ func (c *Cache) bringUpToDate(f *flight) {
 	}
 }
 
-// asleep reports whether a policy is not refreshed because its domain was
-// idle, or because a clock that was wrong made it look so. There are others
-// without a time for their refresh: those that live too short, and those whose
-// refresh failed and that are about to end.
-func (c *Cache) asleep(sts *policy.STS) bool {
-	return sts.Refresh.IsZero() && sts.Failure.At.IsZero() && sts.Policy.MaxAge > c.shortLife
+// asleep reports whether a policy in force at now is not refreshed because its
+// domain was idle, or because a clock that was wrong made it look so. There are
+// others without a time for their refresh: those that live too short, and those
+// whose refresh failed and that are about to end.
+func (c *Cache) asleep(now time.Time, sts *policy.STS) bool {
+	if !sts.Refresh.IsZero() || sts.Policy.MaxAge <= c.shortLife {
+		return false
+	}
+	left := sts.Policy.MaxAge - policy.Age(now, sts.Fetched)
+	return sts.Failure.At.IsZero() || left > c.shortLife
 }
 
 // storeFailed counts an error of the store, and logs it now and then.
