@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tlspolicyd/resolver/policy"
@@ -23,6 +25,27 @@ func TestADomainThatWasIdleWhileItsRefreshFailedIsWoken(t *testing.T) {
 		r.counts.want(t, "refresh ok", 1)
 		if w.record(t, "example.com").Refresh.IsZero() {
 			t.Error("not due for refresh")
+		}
+	})
+}
+
+func TestAPolicyInPlaceOfADamagedRecordIsWrittenWhenTheStoreTakesItAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.loadErr["example.com"] = ErrDamaged
+		w.saveErr = errors.New("no space")
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(time.Minute)
+		if n := r.Entries().Unwritten; n != 1 {
+			t.Errorf("%d records wait to be written, want 1", n)
+		}
+		w.set(func() { w.saveErr = nil })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if w.record(t, "example.com").Text != enforce {
+			t.Error("the policy was not stored")
 		}
 	})
 }

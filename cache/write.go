@@ -229,7 +229,9 @@ func (c *Cache) bringUpToDate(f *flight) {
 	}
 	c.show(f, &sts)
 	now := time.Now()
-	if !f.damaged.IsZero() || sts.Lost || sts.Policy == nil && sts.Failure.At.IsZero() {
+	// A record that cannot be read may hold a policy: only another policy takes
+	// its place.
+	if sts.Lost || sts.Policy == nil && (!f.damaged.IsZero() || sts.Failure.At.IsZero()) {
 		c.mu.Lock()
 		c.dropUnwritten(f.domain)
 		c.mu.Unlock()
