@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,33 @@ func TestAPolicyInPlaceOfADamagedRecordIsWrittenWhenTheStoreTakesItAgain(t *test
 		w.set(func() { w.saveErr = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		if w.record(t, "example.com").Text != enforce {
+			t.Error("the policy was not stored")
+		}
+	})
+}
+
+// stuck is a store whose Save does not come back before its time, whatever
+// becomes of its context: so does a sync of a disk that hangs.
+type stuck struct {
+	*world
+	takes time.Duration
+}
+
+func (s stuck) Save(_ context.Context, r Record) error {
+	time.Sleep(s.takes)
+	return s.world.Save(context.Background(), r)
+}
+
+func TestAWriteThatHangsWithholdsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{Store: stuck{w, time.Hour}})
+		defer r.stop()
+		r.want("example.com", policy.Secure, storeTimeout)
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(time.Hour)
+		r.want("example.com", policy.Secure, 0)
 		if w.record(t, "example.com").Text != enforce {
 			t.Error("the policy was not stored")
 		}

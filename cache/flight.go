@@ -255,7 +255,9 @@ func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 	// A record that cannot be read may hold a policy; a failure must not
 	// take its place.
 	unreadable := next.Lost || !f.damaged.IsZero() && next.Policy == nil
+	shown := c.showUnlessWritten(f, next)
 	written := unreadable || c.write(f, next)
+	shown.Stop()
 	if f.ctx.Err() != nil {
 		return false
 	}
@@ -275,6 +277,20 @@ func (c *Cache) showLocked(f *flight, sts *policy.STS) {
 	f.sts = *sts
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// showUnlessWritten lets those who wait see sts if the store has not taken it in
+// its time: a disk that hangs says neither yes nor no, perhaps for hours.
+func (c *Cache) showUnlessWritten(f *flight, sts *policy.STS) *time.Timer {
+	settled := *sts
+	settled.Wanted = ""
+	return time.AfterFunc(storeTimeout, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !f.landed && f.ctx.Err() == nil {
+			c.showLocked(f, &settled)
+		}
+	})
 }
 
 // learn keeps sts in memory and shows it. A domain that nobody asks for gets
