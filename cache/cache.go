@@ -133,9 +133,10 @@ type Cache struct {
 	unwritten map[policy.Domain]unwritten
 	// unwrittenBytes is the size of all that is unwritten.
 	unwrittenBytes int
-	expiring       map[policy.Domain]struct{}
-	held           map[policy.Domain]time.Time
-	overdue        int
+	// expiring is when each policy ends whose refresh fails; see watch.
+	expiring map[policy.Domain]time.Time
+	held     map[policy.Domain]time.Time
+	overdue  int
 	// writeAfter is when a write is tried again after one failed; zero if the
 	// last one did not.
 	writeAfter time.Time
@@ -167,7 +168,7 @@ func New(o Options) (*Cache, error) {
 		flights:   make(map[policy.Domain]*flight),
 		lookingUp: make(map[policy.NextHop]*daneFlight),
 		unwritten: make(map[policy.Domain]unwritten),
-		expiring:  make(map[policy.Domain]struct{}),
+		expiring:  make(map[policy.Domain]time.Time),
 		held:      make(map[policy.Domain]time.Time),
 		landed:    make(chan struct{}),
 	}

@@ -72,7 +72,7 @@ func (c *Cache) watch(now time.Time, domain policy.Domain, sts *policy.STS) {
 	warn := failing && !known && len(c.expiring) < maxExpiring
 	switch {
 	case warn:
-		c.expiring[domain] = struct{}{}
+		c.expiring[domain] = sts.Expires()
 	case !failing:
 		delete(c.expiring, domain)
 	}
@@ -81,5 +81,17 @@ func (c *Cache) watch(now time.Time, domain policy.Domain, sts *policy.STS) {
 		c.log.Warn("an MTA-STS policy is past half of its life and cannot be fetched again; it applies until it expires",
 			zap.Stringer("domain", domain), zap.Time("expires", sts.Expires()),
 			zap.Int("failures", sts.Failure.Count), zap.String("reason", sts.Failure.Reason))
+	}
+}
+
+// unwatchEnded forgets the policies that have ended: nobody fetches those
+// again, unless somebody asks.
+func (c *Cache) unwatchEnded(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for domain, end := range c.expiring {
+		if policy.Age(now, end) >= 0 {
+			delete(c.expiring, domain)
+		}
 	}
 }

@@ -77,3 +77,21 @@ func TestAWriteThatHangsWithholdsNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestAPolicyThatEndedIsNoLongerCountedAsExpiring(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		w.publish("example.com", site{})
+		time.Sleep(119 * time.Minute)
+		if n := r.Entries().Expiring; n != 1 {
+			t.Errorf("before the end %d are expiring, want 1", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := r.Entries().Expiring; n != 0 {
+			t.Errorf("after the end %d are expiring, want 0", n)
+		}
+	})
+}

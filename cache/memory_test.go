@@ -184,7 +184,7 @@ func TestChanges(t *testing.T) {
 	for _, test := range tests {
 		core, logs := observer.New(zap.InfoLevel)
 		n := &counts{}
-		c := &Cache{log: zap.New(core), metrics: n, expiring: make(map[policy.Domain]struct{})}
+		c := &Cache{log: zap.New(core), metrics: n, expiring: make(map[policy.Domain]time.Time)}
 		var prev, next policy.STS
 		now := time.Now()
 		if test.from != "" {
@@ -234,7 +234,7 @@ func TestFailingRefreshesAreWarnedAboutOnceFromHalfLife(t *testing.T) {
 	}
 	for _, test := range tests {
 		core, logs := observer.New(zap.WarnLevel)
-		c := &Cache{log: zap.New(core), expiring: make(map[policy.Domain]struct{})}
+		c := &Cache{log: zap.New(core), expiring: make(map[policy.Domain]time.Time)}
 		now := time.Now()
 		sts := policy.STS{Fetched: now.Add(-test.age)}
 		sts.Policy, _ = parseTest(test.text)

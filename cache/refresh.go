@@ -34,6 +34,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
+			c.unwatchEnded(time.Now())
 			c.startWrites(ctx)
 			c.startRefreshes(ctx)
 		}
