@@ -95,3 +95,57 @@ func TestAPolicyThatEndedIsNoLongerCountedAsExpiring(t *testing.T) {
 		}
 	})
 }
+
+func TestAFetchInTheFutureStaysWhileTheClockMayBeWrong(t *testing.T) {
+	// A machine without a clock of its own begins long ago, and learns the
+	// time when the network is there.
+	bubble(t, func(t *testing.T, w *world) {
+		fetched := time.Now().Add(50 * 365 * 24 * time.Hour)
+		w.keep(t, stored(t, "example.com", enforce, fetched))
+		w.publish("example.com", site{id: "1"}) // every fetch fails
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(20 * time.Minute)
+		r.want("example.com", policy.Secure, 0)
+		rec := w.record(t, "example.com")
+		if !rec.Fetched.Equal(fetched) || !rec.Expires.Equal(fetched.Add(2*time.Hour)) {
+			t.Errorf("a daemon that is started with the right clock finds a policy of %s that ends %s, want %s", rec.Fetched, rec.Expires, fetched)
+		}
+		if rec.Failure.At.IsZero() {
+			t.Error("no refresh was tried")
+		}
+	})
+}
+
+func TestAFetchInTheFutureIsCorrectedOnceTheClockIsTrusted(t *testing.T) {
+	// The clock was ahead when the policy was learned, and has been set back.
+	// However often the daemon is started, the policy does not live for ever.
+	bubble(t, func(t *testing.T, w *world) {
+		const text = "enforce 720h mx.example.com"
+		begun := time.Now()
+		w.keep(t, stored(t, "example.com", text, begun.Add(1000*time.Hour)))
+		w.publish("example.com", site{id: "1"}) // every fetch fails
+		r := start(t, w, Options{})
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(40 * time.Hour)
+		r.stop()
+		if got := w.record(t, "example.com"); !got.Fetched.Equal(begun) || !got.Expires.Equal(begun.Add(720*time.Hour)) {
+			t.Errorf("fetched %s, ends %s, want %s and 720 hours later", got.Fetched, got.Expires, begun)
+		}
+	})
+}
+
+func TestAFetchAfterOneInTheFutureCounts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keep(t, stored(t, "example.com", enforce, time.Now().Add(1000*time.Hour)))
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(5 * time.Second)
+		if got := w.record(t, "example.com").Fetched; got.After(time.Now()) {
+			t.Errorf("the record says that the policy was fetched at %s", got)
+		}
+	})
+}

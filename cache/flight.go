@@ -251,6 +251,7 @@ func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 	}
 	if next.Policy != nil && next.Policy != prev.Policy {
 		next.Policy = own(next.Policy)
+		f.use.fetched.Store(0)
 	}
 	// A record that cannot be read may hold a policy; a failure must not
 	// take its place.

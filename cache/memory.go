@@ -59,6 +59,9 @@ type use struct {
 	last, saved atomic.Int64
 	// marked is when it was last marked to be written.
 	marked atomic.Int64
+	// fetched is the time of the fetch as the store has it, where that lies in
+	// the future; else zero.
+	fetched atomic.Int64
 }
 
 // settled reports whether the STS fact can be answered from at now.

@@ -12,6 +12,12 @@ import (
 // refreshed at once: clocks differ, but not by so much.
 const maxAhead = 5 * time.Minute
 
+// trustClock is how long this process has to run before the store is told that
+// a fetch was not in the future. Until then, the clock is rather behind than
+// the one before was ahead: a machine without a clock of its own learns the
+// time from the network, after the start.
+const trustClock = 24 * time.Hour
+
 // restore makes the fact from a record, as of now; started is a time on the
 // clocks of this process. The error wraps ErrDamaged: a text that is no policy
 // (any more) is not "no policy".
@@ -96,4 +102,16 @@ func recordOf(domain policy.Domain, sts *policy.STS, lastUse time.Time) Record {
 		r.Fetched, r.Expires = sts.Fetched.Round(0), sts.Expires().Round(0)
 	}
 	return r
+}
+
+// keepFetched leaves the time of a fetch in a record as the store has it if that
+// lay in the future. By a clock that begins long ago, the policy would be over
+// for the next process, which has the right one.
+func (c *Cache) keepFetched(now time.Time, r *Record, u *use) {
+	kept := fromUnix(u.fetched.Load())
+	if kept.IsZero() || kept.After(now) && now.Sub(c.started) >= trustClock {
+		return
+	}
+	r.Expires = r.Expires.Add(kept.Sub(r.Fetched))
+	r.Fetched = kept
 }

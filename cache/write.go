@@ -58,6 +58,7 @@ func (c *Cache) recall(f *flight) policy.STS {
 		return e.sts
 	case u.fact != nil:
 		atLeast(&f.use.saved, u.use.saved.Load())
+		f.use.fetched.Store(u.use.fetched.Load())
 		c.markStored(f)
 		return *u.fact
 	case e != nil && e.known:
@@ -125,6 +126,10 @@ func (c *Cache) loaded(f *flight, r *Record, sts *policy.STS) {
 	f.damaged = time.Time{}
 	f.use.saved.Store(used.Unix())
 	atLeast(&f.use.last, used.Unix())
+	f.use.fetched.Store(0)
+	if r.Fetched.After(sts.Fetched.Round(0)) {
+		f.use.fetched.Store(r.Fetched.Unix())
+	}
 	c.markStored(f)
 	if !sts.Refresh.Equal(r.Refresh) {
 		c.mark(f.domain, unwritten{use: f.use})
@@ -195,7 +200,9 @@ func (c *Cache) write(f *flight, sts *policy.STS) bool {
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
 	defer cancel()
-	err := c.store.Save(ctx, recordOf(f.domain, sts, time.Unix(last, 0)))
+	r := recordOf(f.domain, sts, time.Unix(last, 0))
+	c.keepFetched(time.Now(), &r, f.use)
+	err := c.store.Save(ctx, r)
 	if err == nil {
 		f.damaged = time.Time{}
 		f.use.saved.Store(last)
