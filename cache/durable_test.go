@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,4 +149,27 @@ func TestAFetchAfterOneInTheFutureCounts(t *testing.T) {
 			t.Errorf("the record says that the policy was fetched at %s", got)
 		}
 	})
+}
+
+func TestUseIsNotedAfterTheClockWasSetBack(t *testing.T) {
+	for _, ahead := range []time.Duration{0, 365 * 24 * time.Hour} {
+		bubble(t, func(t *testing.T, w *world) {
+			r := start(t, w, Options{})
+			defer r.stop()
+			now, domain := time.Now(), dom(t, "example.com")
+			sts := policy.STS{Fetched: now}
+			sts.Policy, _ = parseTest(enforce)
+			u := &use{}
+			for _, at := range []*atomic.Int64{&u.last, &u.saved, &u.marked} {
+				at.Store(now.Add(ahead).Unix())
+			}
+			r.noteUse(now, domain, &sts, u) // its refresh is not set
+			if marked := r.Entries().Unwritten == 1; marked != (ahead > 0) {
+				t.Errorf("%s ahead: marked %v", ahead, marked)
+			}
+			if got := u.last.Load(); got != now.Unix() {
+				t.Errorf("%s ahead: the last use was %s", ahead, fromUnix(got))
+			}
+		})
+	}
 }

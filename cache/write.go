@@ -155,14 +155,21 @@ func atLeast(t *atomic.Int64, s int64) {
 // be woken.
 func (c *Cache) noteUse(now time.Time, domain policy.Domain, sts *policy.STS, u *use) {
 	s := now.Unix()
-	if since(s, &u.last) >= c.useStep {
+	if passed(s, &u.last, c.useStep) {
 		u.last.Store(s)
 	}
-	stale := since(s, &u.saved) > min(useInterval, c.idle) || c.asleep(now, sts)
-	if stale && since(s, &u.marked) > retryWrites {
+	stale := passed(s, &u.saved, min(useInterval, c.idle)) || c.asleep(now, sts)
+	if stale && passed(s, &u.marked, retryWrites) {
 		u.marked.Store(s)
 		c.mark(domain, unwritten{use: u})
 	}
+}
+
+// passed reports whether more than d lies between t and s. A t that is far ahead
+// is from before the clock was set back.
+func passed(s int64, t *atomic.Int64, d time.Duration) bool {
+	n := since(s, t)
+	return n > d || n < -maxAhead
 }
 
 func since(s int64, t *atomic.Int64) time.Duration {
