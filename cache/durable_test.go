@@ -173,3 +173,23 @@ func TestUseIsNotedAfterTheClockWasSetBack(t *testing.T) {
 		})
 	}
 }
+
+func TestARefreshThatPanicsIsNotTriedAgainAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		rec := stored(t, "example.com", enforce, time.Now().Add(-time.Minute))
+		rec.Refresh = time.Now().Add(time.Minute)
+		w.keep(t, rec)
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.mu.Lock()
+		r.resolver = panicking{}
+		r.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		if n := w.count(w.loads, "example.com"); n != 1 {
+			t.Errorf("%d refreshes, want 1", n)
+		}
+		if n := r.refreshes.free(); n != cap(r.refreshes) {
+			t.Errorf("%d places for refreshes are left, want %d", n, cap(r.refreshes))
+		}
+	})
+}

@@ -42,6 +42,8 @@ type flight struct {
 	after *flight
 	// done is closed when the flight has landed and is followed by another.
 	done chan struct{}
+	// refreshed says that a refresh did not end in a panic.
+	refreshed bool
 	// outcome is what an operator is told; it is set before done is closed.
 	outcome outcome
 
@@ -151,6 +153,7 @@ func (c *Cache) fly(f, before *flight) {
 	case goalRefresh:
 		defer c.refreshes.release()
 		c.refresh(f)
+		f.refreshed = true
 	case goalWrite:
 		defer c.writes.release()
 		c.bringUpToDate(f)
@@ -172,6 +175,10 @@ func (c *Cache) landSTS(f *flight) {
 	close(f.done)
 	if c.flights[f.domain] == f {
 		delete(c.flights, f.domain)
+	}
+	if f.goal == goalRefresh && !f.refreshed {
+		// It is still due.
+		c.held[f.domain] = time.Now().Add(holdDamaged)
 	}
 	c.land()
 }
