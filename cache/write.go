@@ -22,8 +22,8 @@ const (
 	maxWrites = 32
 	// retryWrites is the time between two attempts while the store fails.
 	retryWrites = 10 * time.Second
-	// lostFor is how long a damaged record defers mail while the network
-	// gives no policy.
+	// lostFor is how long a record that cannot be read defers mail while the
+	// network gives no policy.
 	lostFor = time.Minute
 )
 
@@ -88,7 +88,7 @@ func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
 	if f.ctx.Err() == nil {
 		c.storeFailed(opLoad, "a record could not be read; mail is deferred where the network gives no policy either", f.domain, err)
 	}
-	prev.Lost = c.isLost(f, now, err)
+	prev.Lost = f.isLost(now)
 	return prev
 }
 
@@ -105,11 +105,10 @@ func (c *Cache) loadRecord(ctx context.Context, domain policy.Domain) (Record, e
 }
 
 // isLost reports whether mail has to wait for what the store may have known.
-// With a record that is damaged for good it would wait for ever; see lostFor.
-func (c *Cache) isLost(f *flight, now time.Time, err error) bool {
-	if !errors.Is(err, ErrDamaged) {
-		return true
-	}
+// With a record that cannot be read for good it would wait for ever: a broken
+// disk must not stop the mail of every domain that is not in memory. So it
+// waits for a minute, and then the network's word counts; see lostFor.
+func (f *flight) isLost(now time.Time) bool {
 	if f.damaged.IsZero() {
 		f.damaged = now
 	}
