@@ -228,9 +228,10 @@ func (c *Cache) lookUpHosts(domain policy.Domain) {
 	if e == nil {
 		return
 	}
+	now := time.Now()
 	for i := range e.hops {
-		if hop := e.hops[i].hop; c.lookingUp[hop] == nil && c.mayRenew() {
-			c.launchDANE(hop, time.Now())
+		if hop := e.hops[i].hop; c.lookingUp[hop] == nil && c.mayRenew(now, e) {
+			c.launchDANE(hop, now)
 		}
 	}
 }

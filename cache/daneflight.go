@@ -42,7 +42,7 @@ func (c *Cache) renewDANE(hop policy.NextHop) {
 	defer c.mu.Unlock()
 	now := time.Now()
 	e := c.memory.peek(hop.Domain)
-	if e == nil || c.lookingUp[hop] != nil || !c.mayRenew() {
+	if e == nil || c.lookingUp[hop] != nil || !c.mayRenew(now, e) {
 		return
 	}
 	if fact := e.hop(hop); fact != nil && !now.Before(fact.renew) {

@@ -85,14 +85,20 @@ func (c *Cache) renewSTS(domain policy.Domain) {
 	defer c.mu.Unlock()
 	now := time.Now()
 	e := c.memory.peek(domain)
-	if e != nil && !now.Before(e.renew) && c.flights[domain] == nil && c.mayRenew() {
+	if e != nil && !now.Before(e.renew) && c.flights[domain] == nil && c.mayRenew(now, e) {
 		c.launch(domain, goalAsk, now)
 	}
 }
 
 // mayRenew reports whether there is room for a lookup that nobody waits for.
-func (c *Cache) mayRenew() bool {
-	return !c.closed && c.lookups.free() > cap(c.lookups)/2
+// One of a policy in force takes any place, or its changes went unseen; others
+// leave half of the places to those who wait. c.mu is held.
+func (c *Cache) mayRenew(now time.Time, e *entry) bool {
+	spare := cap(c.lookups) / 2
+	if e.sts.InForce(now) {
+		spare = 0
+	}
+	return !c.closed && c.lookups.free() > spare
 }
 
 // launch begins a flight. If the domain has one, the new one takes its place

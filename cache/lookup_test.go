@@ -378,3 +378,27 @@ func (s stubbornResolver) Look(_ context.Context, _ policy.Domain, prev policy.S
 	<-s.done
 	return prev
 }
+
+func TestAFloodOfSlowDomainsHidesNoChangeOfAPolicy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(time.Minute)
+		w.set(func() { w.lookTakes = 6 * time.Second })
+		var flood sync.WaitGroup
+		defer flood.Wait()
+		for i := range maxLookups/2 + 1 {
+			flood.Go(func() { r.ask(fmt.Sprintf("slow%d.example", i)) })
+		}
+		synctest.Wait()
+		w.set(func() { w.lookTakes = 0 })
+		w.publish("example.com", site{id: "2", text: "enforce 2h mx2.example.com"})
+		r.want("example.com", policy.Secure, 0)
+		synctest.Wait()
+		if v := r.ask("example.com"); v.Policy.Text != "enforce 2h mx2.example.com" {
+			t.Errorf("got %q, want the new policy", v.Policy.Text)
+		}
+	})
+}
