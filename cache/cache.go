@@ -207,7 +207,8 @@ func orDefault[T int | time.Duration](v, def T) T {
 // is not remembered as such; the flight goes on.
 func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Class) policy.Verdict {
 	asked := time.Now()
-	e := c.memory.get(hop.Domain)
+	var room found
+	e := c.memory.get(hop, &room)
 	if e == nil || !e.settled(asked) {
 		return c.wait(ctx, asked, hop, class)
 	}

@@ -131,6 +131,9 @@ func lastQuarter(from, to time.Time) time.Time {
 // memory keeps entries, policies apart from absences, so that however many
 // domains without a policy are asked for, none with one is forgotten.
 type memory struct {
+	// started is what the times of what is kept are counted from.
+	started time.Time
+
 	// mu guards the lists.
 	mu                 sync.Mutex
 	policies, absences *list
@@ -142,95 +145,94 @@ func newMemory(size int) (*memory, error) {
 		return nil, err
 	}
 	absences, err := newList(size, int64(size)*bytesPerAbsence)
-	return &memory{policies: policies, absences: absences}, err
+	return &memory{started: time.Now(), policies: policies, absences: absences}, err
 }
 
 // list keeps the entries that were used last, as far as their number and their
 // size allow.
 type list struct {
-	*simplelru.LRU[policy.Domain, *entry]
+	*simplelru.LRU[policy.Domain, kept]
 	bytes, max int64
 }
 
 func newList(size int, maxBytes int64) (*list, error) {
 	l := &list{max: maxBytes}
 	var err error
-	l.LRU, err = simplelru.NewLRU(size, func(_ policy.Domain, e *entry) { l.bytes -= e.size() })
+	l.LRU, err = simplelru.NewLRU(size, func(_ policy.Domain, k kept) { l.bytes -= k.size() })
 	return l, err
 }
 
-// put keeps e, and at least e.
-func (l *list) put(domain policy.Domain, e *entry) {
+// put keeps k, and at least k.
+func (l *list) put(domain policy.Domain, k kept) {
 	l.Remove(domain)
-	l.bytes += e.size()
-	l.Add(domain, e)
+	l.bytes += k.size()
+	l.Add(domain, k)
 	for l.bytes > l.max && l.Len() > 1 {
 		l.RemoveOldest()
 	}
 }
 
-// What things take in memory, in bytes, about, without their texts.
-const (
-	entryBytes   = 600
-	hopBytes     = 150
-	hostBytes    = 50
-	patternBytes = 32
-)
-
-// size is how many bytes the entry takes, about, and not much less.
-func (e *entry) size() int64 {
-	n := entryBytes + len(e.sts.Detail) + len(e.sts.Failure.Reason) + policySize(e.sts.Policy)
-	for i := range e.hops {
-		n += hopBytes + len(e.hops[i].dane.Detail)
-		for _, h := range e.hops[i].dane.Hosts {
-			n += hostBytes + len(h.Name) + len(h.Detail)
-		}
-	}
-	return int64(n)
+// found has room for what a question finds in memory.
+type found struct {
+	entry
+	hop [1]hopFact
 }
 
-// policySize is how many bytes a policy takes. Its patterns may be copies of
-// what is in its text.
-func policySize(p *policy.STSPolicy) int {
-	if p == nil {
-		return 0
-	}
-	return 2*len(p.Text) + patternBytes*len(p.MX)
-}
-
-// get returns the entry of a domain that is asked for, or nil.
-func (m *memory) get(domain policy.Domain) *entry {
+// get returns what is known of a next-hop that is asked for: the entry of its
+// domain, with its own DANE fact only. It returns nil if that is nothing. What
+// it returns is in f.
+func (m *memory) get(hop policy.NextHop, f *found) *entry {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e, ok := m.policies.Get(domain); ok {
-		return e
+	k, ok := m.policies.Get(hop.Domain)
+	if !ok {
+		k, ok = m.absences.Get(hop.Domain)
 	}
-	e, _ := m.absences.Get(domain)
-	return e
+	m.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	m.unpack(&k, &f.entry)
+	if k.more != nil {
+		f.hops = m.unpackHop(k.more.hops, hop, &f.hop)
+	}
+	return &f.entry
 }
 
-// peek is get for who does not ask on behalf of mail.
+// peek returns all that is known of a domain, for who does not ask on behalf
+// of mail; nil if that is nothing.
 func (m *memory) peek(domain policy.Domain) *entry {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e, ok := m.policies.Peek(domain); ok {
+	k, ok := m.policies.Peek(domain)
+	if !ok {
+		k, ok = m.absences.Peek(domain)
+	}
+	m.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	e := &entry{}
+	m.unpack(&k, e)
+	if k.more == nil {
+		e.use = &use{}
+		e.use.last.Store(k.used)
 		return e
 	}
-	e, _ := m.absences.Peek(domain)
+	e.hops = m.unpackHops(k.more.hops, domain)
 	return e
 }
 
 // put keeps e, among the policies if it has one in force at now.
 func (m *memory) put(now time.Time, domain policy.Domain, e *entry) {
+	k := m.pack(e)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.policies.Remove(domain)
 	if !e.sts.InForce(now) {
-		m.absences.put(domain, e)
+		m.absences.put(domain, k)
 		return
 	}
 	m.absences.Remove(domain)
-	m.policies.put(domain, e)
+	m.policies.put(domain, k)
 }
 
 func (m *memory) len() (policies, absences int) {
