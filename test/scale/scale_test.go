@@ -88,7 +88,8 @@ func measureRefresh(t *testing.T, w *world.World, o world.Options) {
 	cost := (float64(busy.CPU-before.CPU) - perSecond*took.Seconds()) / due
 	written := float64(busy.Written-before.Written) / due
 	perHour := float64(*policies) / 24
-	t.Logf("a refresh: %.2f ms of CPU, %.0f kB written; %d in %v", cost/1e6, written/1e3, due, took.Round(100*time.Millisecond))
+	t.Logf("a refresh: %.2f ms of CPU, %.0f kB written; %d in %v; afterwards RssAnon %.0f MB, RssFile %.0f MB",
+		cost/1e6, written/1e3, due, took.Round(100*time.Millisecond), float64(idle.Anon)/1e6, float64(idle.File)/1e6)
 	t.Logf("an hour, each policy once a day: %.0f refreshes, %.1f s of CPU (%.2f %% of a core), %.0f MB written; nothing due: %.1f ms of CPU a second, %d bytes written in 10 s",
 		perHour, perHour*cost/1e9, perHour*cost/3600e9*100, perHour*written/1e6, perSecond/1e6, idle.Written-busy.Written)
 	d.Kill(t)
