@@ -207,9 +207,8 @@ func orDefault[T int | time.Duration](v, def T) T {
 // is not remembered as such; the flight goes on.
 func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Class) policy.Verdict {
 	asked := time.Now()
-	var room found
-	e := c.memory.get(hop, &room)
-	if e == nil || !e.settled(asked) {
+	var e found
+	if !c.memory.get(hop, &e) || !e.settled(asked) {
 		return c.wait(ctx, asked, hop, class)
 	}
 	if !asked.Before(e.renew) {
@@ -220,14 +219,13 @@ func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Cla
 	}
 	var dane policy.DANE
 	if policy.NeedsDANE(asked, &e.sts, class) {
-		fact := e.hop(hop)
-		if fact == nil || !fact.dane.Fresh(asked) {
+		if !e.hasHop || !e.hop.dane.Fresh(asked) {
 			return c.wait(ctx, asked, hop, class)
 		}
-		if !asked.Before(fact.renew) {
+		if !asked.Before(e.hop.renew) {
 			c.renewDANE(hop)
 		}
-		dane = fact.dane
+		dane = e.hop.dane
 	}
 	c.metrics.Lookup(OutcomeMemory)
 	return policy.Decide(asked, hop.Domain, &e.sts, &dane, class)

@@ -147,15 +147,14 @@ func (m *memory) unpackHops(hops []keptHop, domain policy.Domain) []hopFact {
 	return all
 }
 
-// unpackHop returns the fact of one next-hop, in room, or nothing.
-func (m *memory) unpackHop(hops []keptHop, hop policy.NextHop, room *[1]hopFact) []hopFact {
+// unpackHop returns the fact of one next-hop, if there is one.
+func (m *memory) unpackHop(hops []keptHop, hop policy.NextHop) (hopFact, bool) {
 	for i := range hops {
 		if hops[i].port == hop.Port && hops[i].smartHost == hop.SmartHost {
-			room[0] = m.unpackFact(&hops[i], hop)
-			return room[:]
+			return m.unpackFact(&hops[i], hop), true
 		}
 	}
-	return nil
+	return hopFact{}, false
 }
 
 func (m *memory) unpackFact(k *keptHop, hop policy.NextHop) hopFact {

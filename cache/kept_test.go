@@ -120,15 +120,12 @@ func TestAQuestionFindsItsNextHop(t *testing.T) {
 	}
 	m.put(now, d, e)
 	for i, hop := range append(hops, policy.NextHop{Domain: d, Port: 465}) {
-		got := m.get(hop, &found{}).hop(hop)
-		if i == len(hops) {
-			if got != nil {
-				t.Errorf("%s: got %+v, want nothing", hop, got)
-			}
-			continue
-		}
-		if got == nil || got.hop != hop || got.dane.Detail != fmt.Sprint(i) {
+		var got found
+		if !m.get(hop, &got) || got.hasHop != (i < len(hops)) {
 			t.Errorf("%s: got %+v", hop, got)
+		}
+		if got.hasHop && (got.hop.hop != hop || got.hop.dane.Detail != fmt.Sprint(i)) {
+			t.Errorf("%s: got %+v", hop, got.hop)
 		}
 	}
 }

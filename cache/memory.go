@@ -172,16 +172,17 @@ func (l *list) put(domain policy.Domain, k kept) {
 	}
 }
 
-// found has room for what a question finds in memory.
+// found is what a question finds in memory: the entry of its domain, with the
+// DANE fact of its own next-hop apart.
 type found struct {
 	entry
-	hop [1]hopFact
+	hop    hopFact
+	hasHop bool
 }
 
-// get returns what is known of a next-hop that is asked for: the entry of its
-// domain, with its own DANE fact only. It returns nil if that is nothing. What
-// it returns is in f.
-func (m *memory) get(hop policy.NextHop, f *found) *entry {
+// get looks up what is known of a next-hop that is asked for, and reports
+// whether that is anything.
+func (m *memory) get(hop policy.NextHop, f *found) bool {
 	m.mu.Lock()
 	k, ok := m.policies.Get(hop.Domain)
 	if !ok {
@@ -189,13 +190,13 @@ func (m *memory) get(hop policy.NextHop, f *found) *entry {
 	}
 	m.mu.Unlock()
 	if !ok {
-		return nil
+		return false
 	}
 	m.unpack(&k, &f.entry)
 	if k.more != nil {
-		f.hops = m.unpackHop(k.more.hops, hop, &f.hop)
+		f.hop, f.hasHop = m.unpackHop(k.more.hops, hop)
 	}
-	return &f.entry
+	return true
 }
 
 // peek returns all that is known of a domain, for who does not ask on behalf
