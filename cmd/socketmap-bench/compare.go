@@ -121,7 +121,7 @@ func (c *compare) startEcho(ctx context.Context, messages io.Writer) (*load, fun
 	if strings.HasPrefix(c.addr, "unix:") {
 		addr = "unix:" + filepath.Join(dir, "s")
 	}
-	cmd := exec.Command(program, "echo", "-listen", addr, "-reply", reply)
+	cmd := exec.CommandContext(ctx, program, "echo", "-listen", addr, "-reply", reply)
 	cmd.Stderr = messages
 	stop := func() {
 		if cmd.Process != nil {

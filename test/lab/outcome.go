@@ -67,8 +67,8 @@ func (p *Postfix) Check(t testing.TB, d Delivery, domain string, host *MailHost,
 	if mails := host.Mails(); (len(mails) == 1) != (want.Status == "sent") {
 		fail("the host has %d mails", len(mails))
 	}
-	if clear := host.MailInClear(); clear != (want == InClear) {
-		fail("the host was told about the mail in clear: %v", clear)
+	if inClear := host.MailInClear(); inClear != (want == InClear) {
+		fail("the host was told about the mail in clear: %v", inClear)
 	}
 }
 
