@@ -193,3 +193,39 @@ func TestARefreshThatPanicsIsNotTriedAgainAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAStoreThatPanicsEndsOneWriteAndNotTheDaemon(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce})
+		r := start(t, w, Options{Store: broken{w}})
+		defer r.stop()
+		r.want("example.com", policy.NotFound, 0)
+		time.Sleep(2 * storeTimeout)
+		r.want("example.net", policy.NotFound, 0)
+	})
+}
+
+// broken is a store with a bug.
+type broken struct{ *world }
+
+func (broken) Save(context.Context, Record) error { panic("save") }
+
+func TestAFetchInTheFutureStaysThoughTheStoreRefusedItAtFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		fetched := time.Now().Add(1000 * time.Hour)
+		w.keep(t, stored(t, "example.com", enforce, fetched))
+		w.publish("example.com", site{id: "1"}) // every fetch fails
+		w.publish("example.net", site{id: "1", text: enforce})
+		w.saveErr = errors.New("no space")
+		r := start(t, w, Options{Memory: 1})
+		defer r.stop()
+		r.want("example.com", policy.Secure, 0)
+		time.Sleep(5 * time.Second)
+		r.want("example.net", policy.Secure, 0) // takes the place in memory
+		w.set(func() { w.saveErr = nil })
+		time.Sleep(time.Minute)
+		if got := w.record(t, "example.com"); got.Failure.At.IsZero() || !got.Fetched.Equal(fetched) {
+			t.Errorf("fetched %s, want %s; the failure: %+v", got.Fetched, fetched, got.Failure)
+		}
+	})
+}
