@@ -44,11 +44,9 @@ func TestRefreshUnasked(t *testing.T) {
 	if n := w.Hosts.Fetches(domain); n != 1 {
 		t.Errorf("the policy was fetched %d times before a third of its life was over, want once", n)
 	}
-	time.Sleep(time.Second + slack)
-	if n := w.Hosts.Fetches(domain); n != 2 {
-		t.Errorf("the policy was fetched %d times when more than half of its life was over, want twice", n)
-	}
-	want(t, d, domain, secure("new", domain))
+	// The store is asked once in a second for what is due.
+	waitFetches(t, w, domain, 2, 2*time.Second+slack)
+	eventually(t, d, domain, secure("old", domain), secure("new", domain), slack)
 }
 
 // There is no moment without a policy, neither where refreshes work, nor where
