@@ -23,7 +23,7 @@ func TestManyClientsOfAColdDomain(t *testing.T) {
 	w, d := start(t, world.Options{Recheck: time.Minute})
 	w.Publish(t, domain, "1", enforce("mx", domain, day))
 	// Nothing is known for long enough that all of them wait.
-	w.DNS.Delay("_mta-sts."+domain, "TXT", 900*time.Millisecond)
+	w.DNS.Delay("_mta-sts."+domain, "TXT", 500*time.Millisecond)
 	w.DNS.Reset()
 	begin := make(chan struct{})
 	replies := make([]string, clients)
