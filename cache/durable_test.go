@@ -229,3 +229,39 @@ func TestAFetchInTheFutureStaysThoughTheStoreRefusedItAtFirst(t *testing.T) {
 		}
 	})
 }
+
+func TestAReadErrorThatPassesAfterAWhileHasHiddenNothingForGood(t *testing.T) {
+	for _, name := range []string{"example.com", "failing.example"} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.keep(t, stored(t, name, enforce, time.Now()))
+			w.publish("failing.example", site{id: "1"}) // the fetch fails
+			w.loadErr[name] = errors.New("input/output error")
+			r := start(t, w, Options{})
+			defer r.stop()
+			r.want(name, policy.Temp, 0)
+			for range 10 {
+				time.Sleep(10 * time.Second)
+				r.ask(name)
+			}
+			w.set(func() { delete(w.loadErr, name) })
+			time.Sleep(lostFor)
+			r.want(name, policy.Secure, 0)
+		})
+	}
+}
+
+func TestAReadErrorPutsARefreshOffByLittle(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		rec := stored(t, "example.com", enforce, time.Now().Add(-time.Hour))
+		rec.Refresh = time.Now()
+		w.keep(t, rec)
+		w.publish("example.com", site{id: "1", text: enforce})
+		w.loadErr["example.com"] = errors.New("input/output error")
+		r := start(t, w, Options{})
+		defer r.stop()
+		time.Sleep(5 * time.Second)
+		w.set(func() { delete(w.loadErr, "example.com") })
+		time.Sleep(retryWrites + 2*time.Second)
+		r.counts.want(t, "refresh ok", 1)
+	})
+}

@@ -34,6 +34,8 @@ type flight struct {
 	use     *use
 	// damaged is as in entry; only the goroutine of the flight uses it.
 	damaged time.Time
+	// unread is why the store could not be read; likewise.
+	unread error
 	// ctx ends with Close, and with cancel when the domain is forgotten.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -319,6 +321,9 @@ func (c *Cache) learn(f *flight, sts *policy.STS) {
 	if f.goal == goalAsk || f.goal == goalRenew || !f.deadline.IsZero() || old != nil && old.known {
 		e := old.withSTS(now, &settled, f.use)
 		e.damaged = f.damaged
+		if !e.damaged.IsZero() {
+			e.askStoreAt(now.Add(lostFor))
+		}
 		c.memory.put(now, f.domain, e)
 	}
 	c.showLocked(f, &settled)

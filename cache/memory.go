@@ -104,6 +104,17 @@ func (e *entry) withSTS(now time.Time, sts *policy.STS, u *use) *entry {
 	return next
 }
 
+// askStoreAt has the next question after a time look the domain up anew, store
+// and all, which may be able to say by then what it held.
+func (e *entry) askStoreAt(at time.Time) {
+	if at.Before(e.fresh) {
+		e.fresh = at
+	}
+	if at.Before(e.renew) {
+		e.renew = at
+	}
+}
+
 // withHop returns a copy of e, which may be nil, with the fact dane learned at
 // now.
 func (e *entry) withHop(now time.Time, hop policy.NextHop, dane policy.DANE) *entry {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"tlspolicyd/resolver/policy"
@@ -165,9 +166,9 @@ func (c *Cache) refresh(f *flight) {
 	c.show(f, &sts)
 	now := time.Now()
 	switch {
-	case sts.Lost && f.damaged.IsZero():
+	case f.unread != nil && !errors.Is(f.unread, ErrDamaged):
 		c.hold(f.domain, now.Add(retryWrites))
-	case sts.Policy == nil:
+	case sts.Policy == nil || sts.Lost:
 		c.hold(f.domain, now.Add(holdDamaged))
 	case c.isDue(now, &sts, f.use):
 		c.metrics.Refreshed(c.fetchAgain(f, &sts))

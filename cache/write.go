@@ -54,7 +54,7 @@ func (c *Cache) recall(f *flight) policy.STS {
 	}
 	var prev policy.STS
 	switch {
-	case e != nil && e.known && !e.sts.Lost:
+	case e != nil && e.known && !e.sts.Lost && (e.damaged.IsZero() || e.sts.Policy != nil):
 		return e.sts
 	case u.fact != nil:
 		atLeast(&f.use.saved, u.use.saved.Load())
@@ -88,7 +88,7 @@ func (c *Cache) load(f *flight, prev policy.STS) policy.STS {
 	if f.ctx.Err() == nil {
 		c.storeFailed(opLoad, "a record could not be read; mail is deferred where the network gives no policy either", f.domain, err)
 	}
-	prev.Lost = f.isLost(now)
+	f.unread, prev.Lost = err, f.isLost(now)
 	return prev
 }
 
