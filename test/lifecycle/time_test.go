@@ -130,6 +130,11 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 		t.Errorf("the policy host was asked %d times after the restart, want none before the back-off is over", n-5)
 	}
 	waitFetches(t, w, domain, 6, 5*time.Second)
+	// It doubles from where it was: to 16 s, not to a second.
+	time.Sleep(3 * time.Second)
+	if n := w.Hosts.Fetches(domain); n != 6 {
+		t.Errorf("the policy host was asked %d times in 3 s after the next failure, want none: the back-off was forgotten", n-6)
+	}
 }
 
 func waitFetches(t *testing.T, w *world.World, domain string, n int, within time.Duration) {
