@@ -46,6 +46,11 @@ crash: ## as root: kill -9 the daemon KILLS times under load, and count what it 
 scale: ## as root: the daemon with POLICIES policies in its store; see docs/performance.md
 	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/scale -policies=$(POLICIES)
 
+bench: ## as root: what an answer costs, compared with a bare echo server; see docs/performance.md
+	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Cold' -benchtime 1x -timeout 2h ./test/perf
+	$(GO) test -tags e2e -run '^$$' -bench Miss -benchtime 100x ./test/perf
+	$(GO) test -run '^$$' -bench 'Path|Socket' -count 10 ./test/perf
+
 fuzz: ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 

@@ -95,17 +95,21 @@ func serve(b *testing.B, l net.Listener) {
 	})
 }
 
-// questions is a connection on which a question comes b.N times: what the
-// program does with it is all that it costs.
+// questions is a connection on which a question comes as long as more says so:
+// what the program does with it is all that it costs.
 type questions struct {
 	net.Conn // nil: nothing else is called
-	b        *testing.B
+	more     func() bool
 	frame    []byte
 	done     chan struct{}
 }
 
+func newQuestions(more func() bool, mapName, key string) *questions {
+	return &questions{more: more, frame: netstring.Append(nil, mapName, " ", key), done: make(chan struct{})}
+}
+
 func (q *questions) Read(p []byte) (int, error) {
-	if !q.b.Loop() {
+	if !q.more() {
 		return 0, io.EOF
 	}
 	return copy(p, q.frame), nil
@@ -121,13 +125,15 @@ func (q *questions) Close() error {
 func (q *questions) SetReadDeadline(time.Time) error  { return nil }
 func (q *questions) SetWriteDeadline(time.Time) error { return nil }
 
-// single is a listener with one connection.
-type single struct {
+// given is a listener with the connections that it is given.
+type given struct {
 	conn   chan net.Conn
 	closed chan struct{}
 }
 
-func (s *single) Accept() (net.Conn, error) {
+func newGiven() *given { return &given{conn: make(chan net.Conn, 1), closed: make(chan struct{})} }
+
+func (s *given) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.conn:
 		return c, nil
@@ -136,7 +142,7 @@ func (s *single) Accept() (net.Conn, error) {
 	}
 }
 
-func (s *single) Close() error {
+func (s *given) Close() error {
 	select {
 	case <-s.closed:
 	default:
@@ -145,7 +151,7 @@ func (s *single) Close() error {
 	return nil
 }
 
-func (s *single) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (s *given) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
 // BenchmarkPath is all that the program does for an answer from memory:
 // request, key, lookup, decision, reply, counts.
@@ -158,15 +164,30 @@ func BenchmarkPath(b *testing.B) {
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			b.ReportAllocs()
-			l := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
+			l := newGiven()
 			serve(b, l)
-			q := &questions{b: b, frame: netstring.Append(nil, test.mapName, " ", test.key), done: make(chan struct{})}
+			q := newQuestions(b.Loop, test.mapName, test.key)
 			cpu := cpuTime(b)
 			l.conn <- q
 			<-q.done
 			b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/op")
 		})
 	}
+}
+
+// BenchmarkPathParallel is the same with as many connections as there are
+// cores: what they wait for each other is the difference.
+func BenchmarkPathParallel(b *testing.B) {
+	b.ReportAllocs()
+	l := newGiven()
+	serve(b, l)
+	cpu := cpuTime(b)
+	b.RunParallel(func(pb *testing.PB) {
+		q := newQuestions(pb.Next, "policy", present)
+		l.conn <- q
+		<-q.done
+	})
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkSocket is the same over a Unix socket, client and all, and beside it
