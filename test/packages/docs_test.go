@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"tlspolicyd/test/lab"
 )
 
 var (
@@ -51,6 +53,26 @@ func TestDocuments(t *testing.T) {
 	// postfix.md gives it a socket in the chroot.
 	expect(t, b, "127.0.0.1:8642", enforced, secure)
 	expect(t, b, "unix:"+filepath.Join(b.root, unixPath), enforced, secure)
+}
+
+// TestNewUser takes the way of the README: the package is installed, main.cf gets
+// the three lines, and the first mail to a domain that enforces its policy goes
+// over TLS that was verified.
+func TestNewUser(t *testing.T) {
+	_, l, host := installIn(t)
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "## Three lines for main.cf\n")
+	lines := block.FindStringSubmatch(after)
+	if !found || lines == nil || strings.Count(lines[1], "\n") != 3 {
+		t.Fatalf("the README has no three lines for main.cf: %q", lines)
+	}
+	relay := l.StartPostfix(t, lab.PostfixOptions{
+		Release: lab.System(), Settings: strings.Split(strings.TrimSpace(lines[1]), "\n"),
+	})
+	relay.Check(t, relay.Send(t, "user@"+enforced), enforced, host, lab.Verified)
 }
 
 // runLines runs those lines of a block that are for systemd.

@@ -39,8 +39,16 @@ const (
 // lab's authority as one of the system's.
 func install(t *testing.T) *box {
 	t.Helper()
+	b, _, _ := installIn(t)
+	return b
+}
+
+// installIn is install, with the lab around the box and the host that takes mail
+// for the domain.
+func installIn(t *testing.T) (*box, *lab.Lab, *lab.MailHost) {
+	t.Helper()
 	l := lab.New(t)
-	l.AddDomain(t, lab.Domain{Name: enforced, ID: "1", Policy: lab.Policy{
+	host := l.AddDomain(t, lab.Domain{Name: enforced, ID: "1", Policy: lab.Policy{
 		Text: "version: STSv1\nmode: enforce\nmx: mx." + enforced + "\nmax_age: 86400\n",
 	}})
 	ca, err := os.ReadFile(l.CAFile())
@@ -51,7 +59,7 @@ func install(t *testing.T) *box {
 	b.write(t, "/etc/ssl/certs/ca-certificates.crt", string(ca))
 	b.write(t, conf, labConf)
 	b.do(t, "dpkg", "--force-confold", "-i", deb(t, first))
-	return b
+	return b, l, host
 }
 
 // expect wants a reply from the daemon of the box.
