@@ -23,6 +23,9 @@ const (
 	maxPending = 32 << 10
 	// keptPending is the size of a buffer that an idle connection keeps.
 	keptPending = 4 << 10
+	// lastWait is how long an idle connection may take to bring its last
+	// request when the server shuts down.
+	lastWait = 250 * time.Millisecond
 	// slackShare is the part of a time-out by which it may be longer.
 	slackShare = 32
 )
@@ -51,10 +54,11 @@ type conn struct {
 	// Server.start, 0 while a request is answered. It is changed under mu, and
 	// read without it.
 	idleSince atomic.Int64
-	mu        sync.Mutex // guards closed and last, and the read deadline
+	mu        sync.Mutex // guards what follows, and the read deadline
 	// closed says that the connection was closed while idle, last that it
-	// ends with the requests that have arrived.
-	closed, last bool
+	// ends with the requests that have arrived, and rested that it has waited
+	// for one.
+	closed, last, rested bool
 
 	freed bool // guarded by Server.mu: the slot is somebody else's
 }
@@ -117,12 +121,16 @@ func (c *conn) rest() bool {
 		c.out = nil
 	}
 	c.mu.Lock()
-	if c.closed || c.last {
+	if c.closed || c.last && c.rested {
 		c.mu.Unlock()
 		return false
 	}
-	now := c.srv.idleTime()
-	err := c.extend(&c.readBy, time.Duration(now), c.srv.IdleTimeout, c.nc.SetReadDeadline)
+	c.rested = true
+	now, limit := c.srv.idleTime(), c.srv.IdleTimeout
+	if c.last {
+		limit = lastWait
+	}
+	err := c.extend(&c.readBy, time.Duration(now), limit, c.nc.SetReadDeadline)
 	c.idleSince.Store(now)
 	c.mu.Unlock()
 	c.srv.signalRoom()
@@ -167,13 +175,19 @@ func (c *conn) closeIdle() bool {
 	return idle
 }
 
-// retire closes the connection: at once if it is idle, else after its requests
-// are answered.
+// retire ends the connection after the requests that have arrived are answered.
+// One that is idle is given a moment: its next request may be on the way, from a
+// client that has just come from a connection which was ended like this, and
+// comes back once only.
 func (c *conn) retire() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.last = true
-	c.mu.Unlock()
-	c.closeIdle()
+	if c.idleSince.Load() != 0 && !c.closed {
+		if err := c.nc.SetReadDeadline(time.Now().Add(lastWait)); err != nil {
+			c.nc.Close()
+		}
+	}
 }
 
 // answer answers one request. The answer is written when no further request is

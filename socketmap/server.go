@@ -155,9 +155,9 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// Shutdown ends the server: it closes the listeners and the idle connections,
-// lets the requests that have arrived be answered, and closes their
-// connections too. It returns when all is done. When ctx ends earlier, it does
+// Shutdown ends the server: it closes the listeners, lets the requests that have
+// arrived be answered, and closes the connections. An idle one is given 250 ms for
+// a request that is on its way. It returns when all is done. When ctx ends earlier, it does
 // what [Server.Close] does, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.setup()

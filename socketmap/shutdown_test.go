@@ -147,3 +147,33 @@ func askUntilRefused(t *testing.T, addr string) (answers int) {
 		c.Close()
 	}
 }
+
+// A client that was told to go comes back once. If it then comes to a server that
+// shuts down as well, its request is on the way when its connection looks idle.
+func TestShutdownAnswersWhatIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &socketmap.Server{Handler: echo}
+		l := start(t, srv)
+		used, fresh, silent := l.dial(), l.dial(), l.dial()
+		send(t, used, "m a")
+		expect(t, used, "OK m|a")
+		synctest.Wait()
+
+		begin := time.Now()
+		down := make(chan error)
+		go func() { down <- srv.Shutdown(t.Context()) }()
+		time.Sleep(100 * time.Millisecond)
+		for _, nc := range []net.Conn{used, fresh} {
+			send(t, nc, "m b")
+			expect(t, nc, "OK m|b")
+			expectEnd(t, nc)
+		}
+		expectEnd(t, silent)
+		if err := <-down; err != nil {
+			t.Errorf("Shutdown returned %v", err)
+		}
+		if took := time.Since(begin); took != 250*time.Millisecond {
+			t.Errorf("Shutdown took %v, want 250ms", took)
+		}
+	})
+}
