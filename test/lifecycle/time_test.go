@@ -120,7 +120,7 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 	w.Hosts.Turn(domain, world.Missing)
 	// One fetch that worked, and failures after about 2, 3, 5 and 9 s, and up
 	// to a second more for each.
-	waitFetches(t, w, domain, 5, 13*time.Second+slack)
+	waitFetches(t, w, domain, 5, 20*time.Second+slack)
 	time.Sleep(slack / 2) // until the failure is written down, too
 	d = restart(t, w, d, o)
 	// The next is due 8 s after the last, which was a moment ago.
