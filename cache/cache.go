@@ -16,10 +16,10 @@
 // Limits: Options.Memory policies of on average 4 KiB, text and all, and as
 // many absences of 1 KiB, each with the DANE facts of at most 8 next-hops; 4,096
 // looks and DANE lookups, 64 records that are read, Options.FirstFetches first
-// fetches and Options.Refreshes refreshes at a time; 32 refreshes started per
+// fetches and Options.Refreshes refreshes at a time; 50 refreshes started per
 // second; 10,000 facts, of 40 MB together, that the store would not take; 5 s
-// for one access to the store; a domain whose record is damaged is deferred for
-// at most 60 s.
+// for one access to the store; a domain whose record cannot be read is deferred
+// for at most 60 s.
 //
 // Specifications: RFC 8461 (sections 3.3, 5.1 and 10.2: when a policy that was
 // fetched applies, and when it is fetched again), RFC 7672 (section 2.1.2: what
