@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +84,70 @@ func certs(ca *authority) map[string]*tls.Certificate {
 }
 
 func kinds(ca *authority) []kind {
+	return slices.Concat(published(ca), shown(ca))
+}
+
+// shown are kinds of domains that enforce a policy, by what their mail hosts
+// show to those who ask them (--smtp).
+func shown(ca *authority) []kind {
+	good := ca.leaf(nil, "mx1.example.com")
+	mail := func(hosts ...*mailHost) map[string]*mailHost {
+		all := make(map[string]*mailHost)
+		for i, h := range hosts {
+			all[fmt.Sprintf("198.51.100.%d:25", i+1)] = h
+		}
+		return all
+	}
+	binds := func(zones string, mail map[string]*mailHost) world {
+		return world{zones: announced + zones, web: file(enforce), mail: mail}
+	}
+	const (
+		notKnown = "it cannot be known whether mail gets through: no mail host got as far as TLS"
+		theirs   = "the host turns this machine away before TLS, whatever the policy is"
+		slow     = "Postfix has more patience"
+	)
+	refused := mailHost{cert: ca.leaf(expired, "mx1.example.com", "mx2.example.com")}
+	return []kind{
+		{"greeted with 421", "", binds(oneMX, mail(&mailHost{cert: good, greeting: "421 too many connections\r\n"})), check.Unknown,
+			[]string{notKnown, `mx1.example.com: the greeting is "421 too many connections", want 220`, theirs}},
+		{"greeted with 554", "", binds(oneMX, mail(&mailHost{cert: good, greeting: "554 5.7.1 blocked\r\n"})), check.Unknown,
+			[]string{notKnown, `the greeting is "554 5.7.1 blocked", want 220`, theirs}},
+		{"no mail server", "", binds(oneMX, mail(&mailHost{cert: good, greeting: "HTTP/1.0 400 Bad Request\r\n"})), check.Unknown,
+			[]string{notKnown, theirs}},
+		{"EHLO refused", "", binds(oneMX, mail(&mailHost{cert: good, offer: "550 who are you\r\n"})), check.Unknown,
+			[]string{notKnown, `the answer to EHLO is "550 who are you", want 250`, theirs}},
+		{"STARTTLS answered with 454", "", binds(oneMX, mail(&mailHost{cert: good, after: "454 4.7.0 TLS not available\r\n"})), check.Unknown,
+			[]string{notKnown, `the answer to STARTTLS is "454 4.7.0 TLS not available", want 220`, "the host offers STARTTLS and does not begin it"}},
+		{"a tarpit", "", binds(oneMX, mail(&mailHost{cert: good, hang: true})), check.Unknown,
+			[]string{notKnown, "mx1.example.com: no end within 1s", slow}},
+		{"hung up on", "", binds(oneMX, mail(&mailHost{cert: good, bye: true})), check.Unknown,
+			[]string{notKnown, "mx1.example.com: reading the greeting", slow}},
+		{"TLS that never begins", "", binds(oneMX, mail(&mailHost{cert: good, mute: true})), check.Unknown,
+			[]string{notKnown, "mx1.example.com: no end within 1s", slow}},
+		{"no connection", "", binds(oneMX, mail()), check.Unknown,
+			[]string{"no mail host can be reached from here", "mx1.example.com: no connection: connection refused", "port 25 is closed here"}},
+		{"one host without connection, one greeted with 421", "", binds(twoMX, mail(nil, &mailHost{greeting: "421 later\r\n"})), check.Unknown,
+			[]string{notKnown}},
+		{"one host refused, one greeted with 421", "", binds(twoMX, mail(&refused, &mailHost{greeting: "421 later\r\n"})), check.Unknown,
+			[]string{"it cannot be known whether mail gets through: some mail hosts did not get as far as TLS, and the others do not meet the domain's MTA-STS policy",
+				"mx1.example.com: the certificate has expired on "}},
+		{"one host good, one greeted with 421", "", binds(twoMX, mail(&mailHost{cert: good}, &mailHost{greeting: "421 later\r\n"})), check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS", `1 of 2 mail hosts did not get as far as TLS; mx2.example.com: the greeting is "421 later", want 220`}},
+		{"no STARTTLS", "", binds(oneMX, mail(&mailHost{offer: "250 mx\r\n"})), check.Deferred,
+			[]string{"mail is deferred: no mail host meets the domain's MTA-STS policy", "the host does not offer STARTTLS", "until then, the exception below lets mail out"}},
+		{"a certificate that has expired", "", binds(oneMX, mail(&refused)), check.Deferred,
+			[]string{"mail is deferred: no mail host meets the domain's MTA-STS policy", "the certificate has expired on ", "repair the certificates"}},
+		{"strangers that cannot be reached", "", world{zones: announced + oneMX, web: file(old), mail: mail()}, check.Deferred,
+			[]string{"no mail host of the domain is in the MTA-STS policy"}},
+		{"DANE, greeted with 421", "", world{zones: signed + oneMX + tlsa1 + tlsa(good), mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unknown,
+			[]string{notKnown, theirs}},
+		{"nothing enforced, greeted with 421", "", world{zones: oneMX, mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unauthenticated,
+			[]string{"mail is not authenticated"}},
+	}
+}
+
+// published are kinds of domains by what they publish.
+func published(ca *authority) []kind {
 	c := certs(ca)
 	return []kind{
 		// Good ones.

@@ -129,6 +129,7 @@ type (
 		Took         float64    `json:"took"`
 		Error        string     `json:"error"`
 		Delivers     bool       `json:"delivers"`
+		Unknown      bool       `json:"unknown"`
 		Refused      string     `json:"refused"`
 		Note         string     `json:"note"`
 	}
@@ -246,7 +247,7 @@ func (h *Host) object() jsonHost {
 	if p := h.Probe; p != nil {
 		o.Probe = &jsonProbe{
 			Target: p.Target, STARTTLS: p.STARTTLS, TLS: p.Version, Certificates: objectChain(p.Chain), Took: p.Took.Seconds(),
-			Error: errorText(p.Err), Delivers: p.Refused == "", Refused: p.Refused, Note: p.Note,
+			Error: errorText(p.Err), Delivers: p.passed(), Unknown: p.Refused == "" && p.Early(), Refused: p.Refused, Note: p.Note,
 		}
 	}
 	return o

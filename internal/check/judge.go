@@ -42,6 +42,9 @@ func (c *Checker) probe(ctx context.Context, r *Report) {
 
 // judgeSTS judges a host under a policy to enforce.
 func (p *Probe) judgeSTS(now time.Time, roots *x509.CertPool, sts *policy.STSPolicy, h *Host) {
+	if p.Early() {
+		return
+	}
 	if p.Err != nil {
 		p.Refused = p.Err.Error() // RFC 8461, section 4.2: no STARTTLS, no delivery.
 		return
@@ -86,6 +89,9 @@ func (c *Checker) judgeDANE(ctx context.Context, r *Report, h *Host, level polic
 		}
 		return
 	}
+	if p.Early() {
+		return
+	}
 	if p.Err != nil {
 		p.Refused = p.Err.Error() // RFC 7672, section 2.2: TLSA records mean that TLS is there.
 		return
@@ -108,6 +114,8 @@ func (p *Probe) note() {
 		p.Note = "encrypted, not authenticated"
 	case errors.Is(p.Err, ErrNoSTARTTLS):
 		p.Note = "mail goes there in clear"
+	case !p.Early():
+		p.Note = "TLS fails, so mail goes there in clear, if at all"
 	}
 }
 

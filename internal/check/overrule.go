@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 
 	"tlspolicyd/resolver/policy"
@@ -8,30 +9,45 @@ import (
 
 // tally counts what the mail hosts showed.
 type tally struct {
-	probed, reached, passed int
+	probed, passed, refused, early int
 	// why says what is wrong with the first host that is refused.
 	why string
+	// ended is about a host with which the talk ended before TLS: the first,
+	// or the first that could be reached.
+	ended *Host
 }
+
+// passed reports whether Postfix would deliver to the host.
+func (p *Probe) passed() bool { return p.Refused == "" && !p.Early() }
 
 func (r *Report) tally() tally {
 	var n tally
-	for _, h := range r.Hosts {
+	for i := range r.Hosts {
+		h := &r.Hosts[i]
 		p := h.Probe
-		if p == nil {
+		switch {
+		case p == nil:
 			continue
+		case p.passed():
+			n.passed++
+		case p.Refused == "":
+			n.early++
+			if n.ended == nil || errors.Is(n.ended.Probe.Err, ErrUnreachable) {
+				n.ended = h
+			}
+		default:
+			n.refused++
+			if n.why == "" {
+				n.why = h.Name + ": " + p.Refused
+			}
 		}
 		n.probed++
-		if p.Target != "" {
-			n.reached++
-		}
-		if p.Refused == "" {
-			n.passed++
-		} else if n.why == "" {
-			n.why = h.Name + ": " + p.Refused
-		}
 	}
 	return n
 }
+
+// whyEarly says how the talk with a host ended before TLS.
+func (n *tally) whyEarly() string { return n.ended.Name + ": " + n.ended.Probe.Err.Error() }
 
 // overruleByProbes corrects the conclusion by what the hosts showed. Where
 // nothing is demanded of them, there is nothing to correct.
@@ -43,17 +59,42 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 	switch {
 	case n.passed > 0:
 		c.rehabilitate()
-		if n.passed < n.probed {
-			c.first(fmt.Sprintf("%d of %d mail hosts get no mail; %s", n.probed-n.passed, n.probed, n.why))
+		if n.early > 0 {
+			c.first(fmt.Sprintf("%d of %d mail hosts did not get as far as TLS; %s", n.early, n.probed, n.whyEarly()))
 		}
-	case n.reached > 0:
+		if n.refused > 0 {
+			c.first(fmt.Sprintf("%d of %d mail hosts get no mail; %s", n.refused, n.probed, n.why))
+		}
+	case n.early == 0:
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host meets "+r.demand()
 		c.first(n.why)
 		c.Remedy = "the domain's administrator: repair the certificates, or the policy; until then, the exception below lets mail out"
 	case c.Outcome == Authenticated:
-		c.Outcome, c.Summary = Unknown, "no mail host can be reached from here, so mail waits"
+		r.leaveOpen(c, &n)
+	}
+}
+
+// leaveOpen concludes that too little was seen of the hosts.
+func (r *Report) leaveOpen(c *Conclusion, n *tally) {
+	c.Outcome, c.Summary = Unknown, "it cannot be known whether mail gets through: no mail host got as far as TLS"
+	c.first(n.whyEarly())
+	err := n.ended.Probe.Err
+	switch {
+	case n.refused > 0:
+		c.Summary = "it cannot be known whether mail gets through: some mail hosts did not get as far as TLS, and the others do not meet " + r.demand()
 		c.first(n.why)
+	case errors.Is(err, ErrUnreachable):
+		c.Summary = "no mail host can be reached from here, so mail waits"
+	}
+	switch {
+	case errors.Is(err, ErrUnreachable):
 		c.Remedy = fmt.Sprintf("if others reach them, the way out to port %d is closed here", r.Hop.Port)
+	case errors.Is(err, ErrTurnedAway):
+		c.Remedy = "the host turns this machine away before TLS, whatever the policy is: its answer says why (a block list, greylisting, too many connections), and no exception helps"
+	case errors.Is(err, ErrNotBegun):
+		c.Remedy = "the domain's administrator: the host offers STARTTLS and does not begin it; if that lasts, the exception below lets mail out"
+	default:
+		c.Remedy = "look again later, or from another network: Postfix has more patience (smtp_helo_timeout), and no exception helps"
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -43,17 +44,51 @@ type Probe struct {
 	// Err says why it did not come to a TLS session; nil if it did.
 	Err error
 	// Refused says why Postfix would not deliver to the host, as the answer of
-	// the map demands; empty if it would. Note is a remark on that.
+	// the map demands; empty if it would, or if that cannot be known, see
+	// [Probe.Early]. Note is a remark on that.
 	Refused, Note string
 }
 
-// Why a host cannot be talked to securely.
+// ErrNoSTARTTLS: the host does not offer STARTTLS. That is an answer, and a
+// refusal where TLS is demanded.
+var ErrNoSTARTTLS = errors.New("the host does not offer STARTTLS")
+
+// Why a talk ended before TLS, so that it is not known what the host would have
+// shown.
 var (
-	// ErrNoSTARTTLS: the host does not offer STARTTLS.
-	ErrNoSTARTTLS = errors.New("the host does not offer STARTTLS")
 	// ErrUnreachable: no connection to any address of the host.
 	ErrUnreachable = errors.New("no connection")
+	// ErrTurnedAway: the host greets or answers EHLO with a refusal, or is no
+	// mail server.
+	ErrTurnedAway = errors.New("turned away")
+	// ErrNotBegun: the host offers STARTTLS and refuses it.
+	ErrNotBegun = errors.New("TLS is not begun")
+	// ErrLost: the host fell silent, or hung up.
+	ErrLost = errors.New("connection lost")
 )
+
+// earlyEnds are all of these.
+var earlyEnds = [...]error{ErrUnreachable, ErrTurnedAway, ErrNotBegun, ErrLost}
+
+// Early reports whether the talk ended before TLS, so that it cannot be known
+// whether Postfix would deliver.
+func (p *Probe) Early() bool {
+	for _, end := range earlyEnds {
+		if errors.Is(p.Err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// earlyEnd is an error with its kind, one of earlyEnds, which is not shown.
+type earlyEnd struct{ kind, err error }
+
+// Error returns the message of the error.
+func (e *earlyEnd) Error() string { return e.err.Error() }
+
+// Unwrap returns both.
+func (e *earlyEnd) Unwrap() []error { return []error{e.kind, e.err} }
 
 const (
 	// maxDialogue is how much a host may say before TLS, in bytes.
@@ -88,7 +123,7 @@ func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port
 	}()
 	probe.Err = p.talk(ctx, conn, host, port, probe)
 	if probe.Err != nil && ctx.Err() != nil {
-		probe.Err = fmt.Errorf("no end within %v: %w", timeout, ctx.Err())
+		probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v: %w", timeout, ctx.Err())}
 	}
 	probe.Took = time.Since(started)
 	return probe
@@ -129,12 +164,21 @@ func (p *Prober) talk(ctx context.Context, conn net.Conn, host string, port uint
 		MinVersion:         tls.VersionTLS12,
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("the TLS handshake failed: %w", err)
+		err = fmt.Errorf("the TLS handshake failed: %w", err)
+		if hungUp(err) {
+			return &earlyEnd{ErrLost, err}
+		}
+		return err
 	}
 	state := secure.ConnectionState()
 	probe.Version, probe.Chain = tls.VersionName(state.Version), state.PeerCertificates
 	_, _ = io.WriteString(secure, "QUIT\r\n") // The host may be gone; nothing depends on it.
 	return nil
+}
+
+// hungUp reports whether a connection ended without a word of TLS on why.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (p *Prober) name() string {
@@ -167,6 +211,9 @@ func (d *dialogue) startTLS(name string, probe *Probe) error {
 		return ErrNoSTARTTLS
 	}
 	if _, err := d.ask("STARTTLS", 220); err != nil {
+		if errors.Is(err, ErrTurnedAway) {
+			return &earlyEnd{ErrNotBegun, errors.New(err.Error())}
+		}
 		return err
 	}
 	if d.in.Buffered() > 0 {
@@ -178,7 +225,7 @@ func (d *dialogue) startTLS(name string, probe *Probe) error {
 // ask sends a command, and returns the reply.
 func (d *dialogue) ask(command string, want int) ([]string, error) {
 	if _, err := io.WriteString(d.conn, command+"\r\n"); err != nil {
-		return nil, fmt.Errorf("sending %s: %w", command, err)
+		return nil, &earlyEnd{ErrLost, fmt.Errorf("sending %s: %w", command, err)}
 	}
 	verb, _, _ := strings.Cut(command, " ")
 	return d.reply("the answer to "+verb, want)
@@ -190,12 +237,12 @@ func (d *dialogue) reply(what string, want int) ([]string, error) {
 	for {
 		line, err := d.in.ReadString('\n')
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", what, err)
+			return nil, &earlyEnd{ErrLost, fmt.Errorf("reading %s: %w", what, err)}
 		}
 		line = strings.TrimRight(line, "\r\n")
 		code, err := strconv.Atoi(line[:min(3, len(line))])
 		if err != nil || code != want {
-			return nil, fmt.Errorf("%s is %q, want %d", what, line[:min(120, len(line))], want)
+			return nil, &earlyEnd{ErrTurnedAway, fmt.Errorf("%s is %q, want %d", what, line[:min(120, len(line))], want)}
 		}
 		lines = append(lines, strings.TrimLeft(line[3:], " -"))
 		if len(line) < 4 || line[3] != '-' {

@@ -194,6 +194,8 @@ func (p *Probe) text(t *text) {
 	switch {
 	case p.Refused != "":
 		t.item("Postfix", "does not deliver here: %s", p.Refused)
+	case p.Early():
+		t.item("Postfix", "cannot be foretold: the host did not get as far as TLS")
 	case p.Note != "":
 		t.item("Postfix", "%s", p.Note)
 	default:

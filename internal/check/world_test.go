@@ -214,8 +214,9 @@ type mailHost struct {
 	after string
 	// min is the version of TLS that it wants; max the last that it knows.
 	max uint16
-	// hang makes it say nothing.
-	hang bool
+	// hang makes it say nothing, bye hang up at once, and mute say nothing once
+	// TLS is to begin.
+	hang, bye, mute bool
 }
 
 // prober returns how to look at the mail hosts.
@@ -249,6 +250,9 @@ func or(s, otherwise string) string {
 // serve speaks until the client is gone.
 func (h *mailHost) serve(conn net.Conn) {
 	in := bufio.NewReader(conn)
+	if h.bye {
+		return
+	}
 	if h.hang {
 		_, _ = in.ReadString('\n') // the client hangs up
 		return
@@ -269,6 +273,10 @@ func (h *mailHost) serve(conn net.Conn) {
 		say(or(h.after, "220 go ahead\r\n"))
 		if h.after != "" {
 			continue
+		}
+		if h.mute {
+			_, _ = io.Copy(io.Discard, conn) // until the client is gone
+			return
 		}
 		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.cert}, MaxVersion: h.max, MinVersion: tls.VersionTLS10}) //nolint:gosec // A host that is too old is a case.
 		_, _ = io.Copy(io.Discard, secure)                                                                                                // until the client is gone
