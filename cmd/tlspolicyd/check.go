@@ -107,10 +107,10 @@ func checkOptions(c *config.Config) (check.Options, error) {
 }
 
 // newProber makes what talks to mail hosts, with the authorities that Postfix
-// trusts.
+// trusts, and under its name. Without Postfix the name is that of the machine.
 func newProber(ctx context.Context, postconf check.Postconf) *check.Prober {
-	p := &check.Prober{Roots: check.PostfixRoots(ctx, postconf)}
-	if name, err := os.Hostname(); err == nil {
+	p := &check.Prober{Roots: check.PostfixRoots(ctx, postconf), Name: check.PostfixName(ctx, postconf)}
+	if name, err := os.Hostname(); err == nil && p.Name == "" {
 		p.Name = name
 	}
 	return p

@@ -42,7 +42,9 @@ smtp_tls_security_level = may
 smtp_dns_support_level =
 smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:policy
 smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt
+smtp_helo_name = out.relay.example
 END
+echo "postconf: warning: overriding earlier entry" >&2
 `
 
 // Each script has a DNS server, policy hosts and two mail hosts, at ports $TLS
@@ -136,7 +138,8 @@ func startMailHost(t *testing.T, cert *tls.Certificate) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// speakSMTP speaks until the client is gone.
+// speakSMTP speaks until the client is gone. It knows the Postfix of fakePostconf
+// and nobody else.
 func speakSMTP(conn net.Conn, cert *tls.Certificate) {
 	in := bufio.NewReader(conn)
 	say := func(s string) { _, _ = io.WriteString(conn, s) }
@@ -146,6 +149,8 @@ func speakSMTP(conn net.Conn, cert *tls.Certificate) {
 		switch {
 		case err != nil:
 			return
+		case strings.HasPrefix(line, "EHLO") && line != "EHLO out.relay.example\r\n":
+			say("550 not with that name\r\n")
 		case strings.HasPrefix(line, "EHLO") && cert == nil:
 			say("250 mail host\r\n")
 		case strings.HasPrefix(line, "EHLO"):

@@ -135,6 +135,7 @@ type (
 	}
 	jsonPostfix struct {
 		Settings map[string]string `json:"settings"`
+		Said     []string          `json:"said"`
 		Lacks    []string          `json:"lacks"`
 		Error    string            `json:"error"`
 	}
@@ -186,7 +187,7 @@ func (r *Report) object() jsonReport {
 		o.Hosts = append(o.Hosts, h.object())
 	}
 	if p := r.Postfix; p != nil {
-		o.Postfix = &jsonPostfix{p.Settings, list(p.Lacks), errorText(p.Err)}
+		o.Postfix = &jsonPostfix{p.Settings, list(p.Said), list(p.Lacks), errorText(p.Err)}
 	}
 	if d := r.Daemon; d != nil {
 		known := Report{STS: d.STS}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,20 +17,67 @@ var postconfPaths = []string{"postconf", "/usr/sbin/postconf", "/usr/local/sbin/
 // maxSettings is how much of what the program says is read, in bytes.
 const maxSettings = 64 << 10
 
+// maxSaid is how many complaints of the program are kept.
+const maxSaid = 5
+
 // RunPostconf is the [Postconf] of this machine.
-func RunPostconf(ctx context.Context, names ...string) (map[string]string, error) {
+func RunPostconf(ctx context.Context, names ...string) (Settings, error) {
 	path, err := findPostconf()
 	if err != nil {
-		return nil, err
+		return Settings{}, err
 	}
+	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, append([]string{"-x"}, names...)...)
 	cmd.WaitDelay = time.Second // for a child that keeps the output open
+	cmd.Stderr = &said
 	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("running %s: %w", path, err)
+	s := Settings{Said: complaints(said.String())}
+	switch {
+	case err != nil && len(s.Said) > 0:
+		return Settings{}, fmt.Errorf("running %s: %w: %s", path, err, strings.Join(s.Said, "; "))
+	case err != nil:
+		return Settings{}, fmt.Errorf("running %s: %w", path, err)
+	case len(out) > maxSettings:
+		// A list that is cut short would be a line to paste that is wrong.
+		return Settings{}, fmt.Errorf("running %s: it prints more than %d bytes", path, maxSettings)
 	}
-	return readSettings(string(out[:min(len(out), maxSettings)])), nil
+	s.Values = readSettings(string(out))
+	return s, nil
 }
+
+// complaints returns the first lines that are not empty.
+func complaints(text string) []string {
+	var said []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && len(said) < maxSaid {
+			said = append(said, line)
+		}
+	}
+	return said
+}
+
+// PostfixName returns what Postfix calls itself when it greets a mail host;
+// empty if that cannot be read.
+func PostfixName(ctx context.Context, postconf Postconf) string {
+	if postconf == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
+	defer cancel()
+	settings, err := postconf(ctx, setHELO, setHostName)
+	if err != nil {
+		return ""
+	}
+	for _, name := range []string{settings.Values[setHELO], settings.Values[setHostName]} {
+		if name != "" && strings.IndexFunc(name, notInName) < 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+// notInName is for what no name, and no address in brackets, has in it.
+func notInName(c rune) bool { return c <= ' ' || c > '~' }
 
 func findPostconf() (string, error) {
 	for _, name := range postconfPaths {

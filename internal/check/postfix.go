@@ -10,9 +10,17 @@ import (
 	"tlspolicyd/socketmap/policymap"
 )
 
-// Postconf reads settings of Postfix by name; what is not set is missing. The
-// error says that there is no Postfix, or that its settings cannot be read.
-type Postconf func(ctx context.Context, names ...string) (map[string]string, error)
+// Postconf reads settings of Postfix by name. The error says that there is no
+// Postfix, or that its settings cannot be read.
+type Postconf func(ctx context.Context, names ...string) (Settings, error)
+
+// Settings are settings of Postfix.
+type Settings struct {
+	// Values are by name; what is not set is missing.
+	Values map[string]string
+	// Said is what postconf complained about, line by line.
+	Said []string
+}
 
 // The settings that matter.
 const (
@@ -23,12 +31,16 @@ const (
 	setCAFile     = "smtp_tls_CAfile"
 	setCAPath     = "smtp_tls_CApath"
 	setDefaultCAs = "tls_append_default_CA"
+	setHELO       = "smtp_helo_name"
+	setHostName   = "myhostname"
 )
 
 // Postfix is what was seen of Postfix's settings.
 type Postfix struct {
 	// Settings are those that matter.
 	Settings map[string]string
+	// Said is what postconf complained about.
+	Said []string
 	// Lacks says what they lack, one sentence each.
 	Lacks []string
 	// Err says why they could not be read; the rest is empty then.
@@ -47,7 +59,7 @@ func (c *Checker) postfix(ctx context.Context, r *Report) {
 		r.Postfix = &Postfix{Err: err}
 		return
 	}
-	p := &Postfix{Settings: settings}
+	p := &Postfix{Settings: settings.Values, Said: settings.Said}
 	p.look(c.o.Listen)
 	r.Postfix = p
 }

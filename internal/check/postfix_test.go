@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,7 @@ var goodSettings = map[string]string{
 func settings(change map[string]string) check.Postconf {
 	all := maps.Clone(goodSettings)
 	maps.Copy(all, change)
-	return func(context.Context, ...string) (map[string]string, error) { return all, nil }
+	return func(context.Context, ...string) (check.Settings, error) { return check.Settings{Values: all}, nil }
 }
 
 func TestWhatMainCFLacks(t *testing.T) {
@@ -116,8 +117,8 @@ func TestMainCFThatDoesNoHarm(t *testing.T) {
 }
 
 func TestPostfixThatCannotBeAsked(t *testing.T) {
-	w := world{ca: newAuthority(), zones: announced + oneMX, web: file(enforce), postconf: func(context.Context, ...string) (map[string]string, error) {
-		return nil, errors.New("there is no postconf")
+	w := world{ca: newAuthority(), zones: announced + oneMX, web: file(enforce), postconf: func(context.Context, ...string) (check.Settings, error) {
+		return check.Settings{}, errors.New("there is no postconf")
 	}}
 	r := w.run(t, "example.com")
 	if r.Conclusion.Outcome != check.Authenticated || len(r.Conclusion.Here) > 0 || !strings.Contains(r.Text(), "there is no postconf") {
@@ -144,15 +145,62 @@ echo "postconf: warning: what is this" >&2
 `)
 	got, err := check.RunPostconf(t.Context(), "mail_version", "smtp_tls_policy_maps")
 	want := map[string]string{"mail_version": "3.9.1", "smtp_tls_policy_maps": "a, b=c", "smtp_tls_CApath": ""}
-	if err != nil || !maps.Equal(got, want) {
-		t.Errorf("got %q, %v, want %q", got, err, want)
+	if err != nil || !maps.Equal(got.Values, want) {
+		t.Errorf("got %q, %v, want %q", got.Values, err, want)
+	}
+	if !slices.Equal(got.Said, []string{"postconf: warning: what is this"}) {
+		t.Errorf("got %q, want its warning", got.Said)
 	}
 }
 
+// What postconf says of a failure is what helps.
 func TestRunPostconfThatFails(t *testing.T) {
-	fakePostconf(t, "exit 3\n")
-	if got, err := check.RunPostconf(t.Context(), "mail_version"); err == nil {
-		t.Errorf("got %q", got)
+	for script, want := range map[string]string{
+		"exit 3\n": "exit status 3",
+		"echo 'postconf: fatal: open /etc/postfix/main.cf: Permission denied' >&2; exit 1\n": "exit status 1: postconf: fatal: open /etc/postfix/main.cf: Permission denied",
+		"yes smtp_tls_policy_maps = x | head -c 70000\n":                                     "more than 65536 bytes",
+	} {
+		fakePostconf(t, script)
+		if got, err := check.RunPostconf(t.Context(), "mail_version"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %q, %v, want an error with %q", script, got, err, want)
+		}
+	}
+}
+
+// What postconf complains about is shown.
+func TestWhatPostconfComplainsAbout(t *testing.T) {
+	said := "postconf: warning: /etc/postfix/main.cf, line 7: overriding earlier entry"
+	postconf := func(context.Context, ...string) (check.Settings, error) {
+		return check.Settings{Values: goodSettings, Said: []string{said}}, nil
+	}
+	w := world{ca: newAuthority(), zones: oneMX, postconf: postconf}
+	r := w.run(t, "example.com")
+	if text := r.Text(); !strings.Contains(text, "\n  says     "+said+"\n") {
+		t.Errorf("not shown in:\n%s", text)
+	}
+	if !strings.Contains(r.JSON(), said) {
+		t.Error("not in the JSON object")
+	}
+}
+
+// Mail hosts are told the name that Postfix tells them.
+func TestPostfixName(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change map[string]string
+		want   string
+	}{
+		{"set", map[string]string{"smtp_helo_name": "out.example.com", "myhostname": "relay.example.com"}, "out.example.com"},
+		{"of the host", map[string]string{"smtp_helo_name": "", "myhostname": "relay.example.com"}, "relay.example.com"},
+		{"neither", nil, ""},
+		{"no name", map[string]string{"smtp_helo_name": "a b\r\nDATA", "myhostname": "relay.example.com"}, "relay.example.com"},
+	} {
+		if got := check.PostfixName(t.Context(), settings(tt.change)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if got := check.PostfixName(t.Context(), nil); got != "" {
+		t.Errorf("without Postfix: got %q", got)
 	}
 }
 

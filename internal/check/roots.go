@@ -19,7 +19,8 @@ func PostfixRoots(ctx context.Context, postconf Postconf) *x509.CertPool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
 	defer cancel()
-	settings, err := postconf(ctx, setCAFile, setCAPath, setDefaultCAs)
+	all, err := postconf(ctx, setCAFile, setCAPath, setDefaultCAs)
+	settings := all.Values
 	if err != nil || settings[setCAFile] == "" {
 		return system
 	}

@@ -247,6 +247,9 @@ func (r *Report) textPostfix(t *text) {
 	if version := r.Postfix.Settings[setVersion]; version != "" {
 		t.line("  version %s", version)
 	}
+	for _, said := range r.Postfix.Said {
+		t.item("says", "%s", said)
+	}
 	for _, lack := range r.Postfix.Lacks {
 		t.item("main.cf", "%s", lack)
 	}
