@@ -1,9 +1,9 @@
 package check_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"tlspolicyd/internal/check"
 	"tlspolicyd/resolver/dnstest"
@@ -358,17 +359,28 @@ func TestEveryStepIsShown(t *testing.T) {
 	}
 }
 
-// What a domain publishes cannot play with the terminal.
-func TestTextIsFitForATerminal(t *testing.T) {
-	w := world{ca: newAuthority(), zones: "_mta-sts.example.com. TXT \"v=STSv1; id=1;\"\nmta-sts.example.com. A 198.41.0.4\n" + oneMX,
-		web: file("version: STSv1\n\x1b[31mred\x07: 1\nmode: \u202eenforce\nmx: mx1.example.com\x00\nmax_age: 1\n\xff\xfe\n", "Content-Type", "text/plain; \u202e")}
+// What a domain publishes cannot play with the terminal, in neither output.
+func TestOutputIsFitForATerminal(t *testing.T) {
+	ca := newAuthority()
+	w := world{ca: ca, zones: "_mta-sts.example.com. TXT \"v=STSv1; id=1;\"\n_mta-sts.example.com. TXT \"\u202eother\u009b\"\nmta-sts.example.com. A 198.41.0.4\n" + oneMX,
+		web:  file("version: STSv1\n\x1b[31mred\x07: 1\nmode: \u202eenforce\u009b2J\nmx: mx1.example.com\x00\nmax_age: 1\n\u2066\x7f\xff\xfe\n", "Content-Type", "text/plain; \u202e"),
+		mail: map[string]*mailHost{"198.51.100.1:25": {greeting: "554 \u202e\u009b31m\x1b[0m\r\n"}}}
 	r := w.run(t, "example.com")
-	text := r.Text()
-	if i := bytes.IndexFunc([]byte(text), func(c rune) bool { return c < ' ' && c != '\n' || c == '\u202e' || c == 0x7f }); i >= 0 {
-		t.Errorf("%q", text[max(0, i-20):i+20])
+	text, object := r.Text(), r.JSON()
+	for name, out := range map[string]string{"text": text, "JSON": object} {
+		odd := func(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
+		if i := strings.IndexFunc(out, odd); i >= 0 {
+			t.Errorf("%s: %q", name, out[max(0, i-20):i+20])
+		}
 	}
 	if !strings.Contains(text, "?[31mred?: 1") {
 		t.Errorf("the line is not shown:\n%s", text)
+	}
+	var got struct {
+		STS struct{ Fetch struct{ Text string } } `json:"mta_sts"`
+	}
+	if err := json.Unmarshal([]byte(object), &got); err != nil || !strings.Contains(got.STS.Fetch.Text, "mode: \u202eenforce\u009b2J\n") {
+		t.Errorf("got %q, %v, want the policy as it was published", got.STS.Fetch.Text, err)
 	}
 }
 

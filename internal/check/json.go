@@ -2,11 +2,10 @@ package check
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
+	"tlspolicyd/internal/printable"
 	"tlspolicyd/resolver/dnstrace"
 )
 
@@ -151,16 +150,9 @@ type (
 )
 
 // JSON returns the report for programs: one object, with all of the texts that
-// [Report.Text] cuts short.
+// [Report.Text] cuts short, and with what is not printable escaped.
 func (r *Report) JSON() string {
-	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(r.object()); err != nil {
-		panic(err) // strings, numbers and times only
-	}
-	return b.String()
+	return printable.JSON(r.object())
 }
 
 func (r *Report) object() jsonReport {
