@@ -127,7 +127,11 @@ func startPolicyHosts(t *testing.T) *policyHosts {
 	t.Helper()
 	cert, ca := policyCertificate(t)
 	hosts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, ok := adminPolicies[r.Host]
+		text, ok := adminPolicies[strings.TrimSuffix(r.Host, ":443")]
+		if r.Host == "mta-sts.html.example" {
+			w.Header().Set("Content-Type", "text/html")
+			return
+		}
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -183,7 +187,7 @@ func policyCertificate(t *testing.T) (tls.Certificate, string) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"mta-sts.enforce.example", "mta-sts.testing.example", "mta-sts.gone.example"},
+		DNSNames: []string{"mta-sts.enforce.example", "mta-sts.testing.example", "mta-sts.gone.example", "mta-sts.html.example"},
 		IsCA:     true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"tlspolicyd/internal/printable"
 )
 
 // The exit codes.
@@ -34,6 +37,14 @@ func (e *exitError) Error() string {
 
 // Unwrap returns the error within.
 func (e *exitError) Unwrap() error { return e.err }
+
+// flagError says what is wrong with an option.
+func flagError(cmd *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && bad.GetFlag().NoOptDefVal != "" {
+		return usageError(cmd, "--%s is an option without a value, not %q", bad.GetFlag().Name, bad.GetValue())
+	}
+	return usageError(cmd, "%w", err)
+}
 
 // answer returns the error for a code whose result has been printed.
 func answer(code int) error {
@@ -63,7 +74,8 @@ func exitCode(err error, messages io.Writer) int {
 		}
 	}
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(messages, "tlspolicyd: %s\n", strings.TrimSuffix(line, "\n"))
+		// A message may quote the name of a file, or a domain.
+		fmt.Fprintf(messages, "tlspolicyd: %s\n", printable.Escape(strings.TrimSuffix(line, "\n")))
 	}
 	return code
 }

@@ -22,6 +22,7 @@ func TestExitCode(t *testing.T) {
 		{"answer yes", answer(exitYes), 0, ""},
 		{"any error", errors.New("no luck"), 2, "tlspolicyd: no luck\n"},
 		{"wrapped answer", fmt.Errorf("more: %w", &exitError{exitNo, errors.New("no")}), 1, "tlspolicyd: more: no\n"},
+		{"odd characters", errors.New("open a\x1b[31m\u202e\u009b.txt"), 2, `tlspolicyd: open a\u001b[31m\u202e\u009b.txt` + "\n"},
 		{"several lines", errors.New("one\ntwo"), 2, "tlspolicyd: one\ntlspolicyd: two\n"},
 	}
 	for _, tt := range tests {

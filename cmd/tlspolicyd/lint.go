@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,13 +9,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tlspolicyd/internal/printable"
 	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/resolver/policy"
 )
 
-// maxLint is the most bytes of a file that lint reads: one more than any policy
-// has, so that too much is seen to be too much.
-const maxLint = 64<<10 + 1
+// maxPolicy is how many bytes a policy may have, and maxLint how many of a file
+// are read: one more, so that too much is seen to be too much.
+const (
+	maxPolicy = 64 << 10
+	maxLint   = maxPolicy + 1
+)
 
 // lint is what the command lint found.
 type lint struct {
@@ -25,6 +28,8 @@ type lint struct {
 	findings []mtasts.Finding
 	domain   policy.Domain
 	now      time.Time
+	// err says why there is nothing to check; the rest is empty then.
+	err error
 }
 
 func newLintCommand(file *configFile) *cobra.Command {
@@ -37,7 +42,8 @@ func newLintCommand(file *configFile) *cobra.Command {
 			"or unwise, each with line and column, and, if the policy is good, the DNS records that\n" +
 			"announce it. A URL is fetched as the daemon fetches it, and must be the one at which mail\n" +
 			"servers look for the policy.\n\n" +
-			"Exits with 0 if the policy is within the grammar, 1 if not, 2 if it cannot be read.",
+			"Exits with 0 if the policy is within the grammar, 1 if not, 2 if it cannot be read or fetched,\n" +
+			"whatever is in the way. Then the object of --json has the reason in \"error\".",
 		Example: "  tlspolicyd lint --domain example.com mta-sts.txt\n" +
 			"  tlspolicyd lint https://mta-sts.example.com/.well-known/mta-sts.txt",
 		Args: lintArguments,
@@ -55,16 +61,9 @@ func newLintCommand(file *configFile) *cobra.Command {
 			}
 			l, err := newLint(args[0], domain, read)
 			if err != nil {
-				return err
+				return usageError(cmd, "%w", err)
 			}
-			text := l.text
-			if asJSON {
-				text = l.json
-			}
-			if _, err := io.WriteString(cmd.OutOrStdout(), text()); err != nil {
-				return err
-			}
-			return answer(l.code())
+			return l.print(cmd.OutOrStdout(), asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&domain, "domain", "example.com", "the `DOMAIN` whose policy it is, for the DNS records")
@@ -91,16 +90,56 @@ func newLint(name, domain string, read func() (string, error)) (*lint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--domain: %w", err)
 	}
-	text, err := read()
-	if err != nil {
-		return nil, err
-	}
 	if name == "-" {
 		name = "<stdin>"
 	}
 	l := &lint{name: name, domain: d, now: time.Now()}
-	l.policy, l.findings = mtasts.CheckPolicy(text)
+	text, err := read()
+	if err != nil {
+		l.err = err
+		return l, nil
+	}
+	l.check(text)
 	return l, nil
+}
+
+// check finds what is wrong with a policy. What is no policy by far is told in
+// one sentence.
+func (l *lint) check(text string) {
+	l.policy, l.findings = mtasts.CheckPolicy(text)
+	f := mtasts.Finding{Severity: mtasts.SeverityError}
+	switch {
+	case l.policy != nil:
+		return
+	case len(text) > maxPolicy:
+		f.Reason = fmt.Sprintf("the file has more than %d bytes; mail servers need not read more", maxPolicy)
+		f.Suggestion = "name the mail hosts by a wildcard, as in: mx: *.example.com"
+	case strings.ContainsRune(text, 0):
+		f.Reason = "the file is no text: it holds NUL bytes"
+		f.Suggestion = "write the policy as plain text in UTF-8 or ASCII"
+	default:
+		return
+	}
+	l.findings = []mtasts.Finding{f}
+}
+
+// print prints the result, and returns what ends the program with its code.
+// Without a policy the reason is a message, and for programs an object too.
+func (l *lint) print(out io.Writer, asJSON bool) error {
+	if l.err != nil && !asJSON {
+		return l.err
+	}
+	text := l.text
+	if asJSON {
+		text = l.json
+	}
+	if _, err := io.WriteString(out, text()); err != nil {
+		return err
+	}
+	if l.err != nil {
+		return l.err
+	}
+	return answer(l.code())
 }
 
 func readPolicy(name string, in io.Reader) (string, error) {
@@ -130,6 +169,9 @@ func (l *lint) worst() mtasts.Severity {
 
 // verdict says in one word and in a sentence what becomes of the policy.
 func (l *lint) verdict() (word, sentence string) {
+	if l.err != nil {
+		return "unknown", l.err.Error()
+	}
 	switch l.worst() {
 	case mtasts.SeverityError:
 		return "refused", "mail servers refuse this policy: mail to the domain is not protected by it"
@@ -149,48 +191,58 @@ func (l *lint) code() int {
 
 // records are the DNS records to add, if the policy is good.
 func (l *lint) records() []string {
-	if l.code() != exitYes {
+	if l.err != nil || l.code() != exitYes {
 		return nil
 	}
 	return mtasts.RecordsFor(l.now, l.domain)
 }
 
 // text returns the findings as compilers print theirs, the verdict, and the
-// records as lines of a zone file.
+// records as lines of a zone file. It holds printable characters only, but for
+// the end of a line and the tab before a suggestion.
 func (l *lint) text() string {
 	var b strings.Builder
+	line := func(format string, args ...any) {
+		b.WriteString(printable.Escape(fmt.Sprintf(format, args...)) + "\n")
+	}
 	for _, f := range l.findings {
-		l.finding(&b, f)
+		line("%s%s", l.name, describe(f))
+		if f.Suggestion != "" {
+			b.WriteByte('\t')
+			line("instead: %s", f.Suggestion)
+		}
 	}
 	_, sentence := l.verdict()
-	fmt.Fprintf(&b, "%s: %s\n", l.name, sentence)
+	line("%s: %s", l.name, sentence)
 	if p := l.policy; p != nil {
-		fmt.Fprintf(&b, "%s: mode %s, max_age %d, %d mx\n", l.name, p.Mode, int64(p.MaxAge/time.Second), len(p.MX))
+		line("%s: mode %s, max_age %d, %d mx", l.name, p.Mode, int64(p.MaxAge/time.Second), len(p.MX))
 	}
 	if records := l.records(); len(records) > 0 {
-		fmt.Fprintf(&b, "\n; Publish it as https://mta-sts.%s/.well-known/mta-sts.txt, then add\n", l.domain)
-		b.WriteString("; these records; a new policy needs a new id.\n")
-		b.WriteString(strings.Join(records, "\n") + "\n")
+		line("")
+		line("; Publish it as https://mta-sts.%s/.well-known/mta-sts.txt, then add", l.domain)
+		line("; these records; a new policy needs a new id.")
+		for _, r := range records {
+			line("%s", r)
+		}
 	}
 	return b.String()
 }
 
-func (l *lint) finding(b *strings.Builder, f mtasts.Finding) {
-	b.WriteString(l.name)
+// describe says where a finding is and what it is about, after the name of the
+// file.
+func describe(f mtasts.Finding) string {
+	var b strings.Builder
 	if f.Line > 0 {
-		fmt.Fprintf(b, ":%d:%d", f.Line, f.Column)
+		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
 	}
-	fmt.Fprintf(b, ": %s: ", f.Severity)
+	fmt.Fprintf(&b, ": %s: ", f.Severity)
 	if f.Key != "" {
 		b.WriteString(f.Key + ": ")
 	}
 	if f.Text != "" {
-		fmt.Fprintf(b, "%q: ", f.Text)
+		fmt.Fprintf(&b, "%q: ", f.Text)
 	}
-	b.WriteString(f.Reason + "\n")
-	if f.Suggestion != "" {
-		fmt.Fprintf(b, "\tinstead: %s\n", f.Suggestion)
-	}
+	return b.String() + f.Reason
 }
 
 // The JSON object that lint prints. Its names are an interface.
@@ -198,6 +250,7 @@ type (
 	lintJSON struct {
 		File     string        `json:"file"`
 		Verdict  string        `json:"verdict"`
+		Error    string        `json:"error"`
 		Policy   *policyJSON   `json:"policy"`
 		Findings []findingJSON `json:"findings"`
 		Records  []string      `json:"records"`
@@ -221,6 +274,9 @@ type (
 func (l *lint) json() string {
 	word, _ := l.verdict()
 	object := lintJSON{File: l.name, Verdict: word, Findings: []findingJSON{}, Records: append([]string{}, l.records()...)}
+	if l.err != nil {
+		object.Error = l.err.Error()
+	}
 	if p := l.policy; p != nil {
 		object.Policy = &policyJSON{Mode: p.Mode.String(), MaxAge: int64(p.MaxAge / time.Second), MX: []string{}}
 		for _, mx := range p.MX {
@@ -232,12 +288,5 @@ func (l *lint) json() string {
 			f.Line, f.Column, f.Severity.String(), f.Key, f.Text, f.Reason, f.Suggestion,
 		})
 	}
-	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(object); err != nil {
-		panic(err) // strings and numbers only
-	}
-	return b.String()
+	return printable.JSON(object)
 }

@@ -14,9 +14,12 @@ import (
 	"tlspolicyd/resolver/policy"
 )
 
-// errPolicyURL: policies are fetched from where mail servers fetch them, and
-// from nowhere else (RFC 8461, section 3.3).
-var errPolicyURL = errors.New("a policy is at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, and nowhere else")
+// Policies are fetched from where mail servers fetch them, and from nowhere else
+// (RFC 8461, section 3.3).
+var (
+	errPolicyURL  = errors.New("a policy is at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, and nowhere else")
+	errPolicyPort = errors.New("mail servers ask for a policy at port 443 only, so its URL has no other")
+)
 
 // policyDomain returns the domain whose policy is at a URL.
 func policyDomain(text string) (policy.Domain, error) {
@@ -24,9 +27,12 @@ func policyDomain(text string) (policy.Domain, error) {
 	if err != nil || u.Scheme != "https" || u.User != nil || u.Path != "/.well-known/mta-sts.txt" || u.RawQuery != "" || u.Fragment != "" {
 		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
 	}
-	name, ok := strings.CutPrefix(strings.ToLower(u.Host), "mta-sts.")
+	name, ok := strings.CutPrefix(strings.ToLower(u.Hostname()), "mta-sts.")
 	if !ok {
 		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
+	}
+	if port := u.Port(); port != "" && port != "443" {
+		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyPort, text)
 	}
 	domain, err := policy.ParseDomain(name)
 	if err != nil {
@@ -34,9 +40,6 @@ func policyDomain(text string) (policy.Domain, error) {
 	}
 	return domain, nil
 }
-
-// notThere are the kinds of failures that say nothing of the policy.
-var notThere = map[string]bool{"dns": true, "connect": true, "timeout": true}
 
 // readURL returns the policy file of a domain.
 func readURL(ctx context.Context, file *configFile, domain policy.Domain) (string, error) {
@@ -63,9 +66,5 @@ func fetchPolicy(ctx context.Context, c *config.Config, domain policy.Domain) (s
 	if fetched {
 		return text, nil
 	}
-	code := exitNo
-	if notThere[fact.Failure.Kind] || fact.Failure.Kind == "" {
-		code = exitUnknown
-	}
-	return "", &exitError{code, fmt.Errorf("fetching the policy of %s: %s", domain, fact.Failure.Reason)}
+	return "", fmt.Errorf("fetching the policy of %s: %s", domain, fact.Failure.Reason)
 }

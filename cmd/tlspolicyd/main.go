@@ -58,9 +58,7 @@ func newRootCommand(file *configFile) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError(cmd, "%w", err)
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate(versionLine())
 	file.addFlag(root)
 	root.AddCommand(commands(file)...)
