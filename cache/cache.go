@@ -48,6 +48,9 @@ type Resolver interface {
 	// Fetch fetches the policy over HTTPS, for prev.Wanted, or as a refresh
 	// when that is empty. A success replaces the policy, a failure never does.
 	Fetch(ctx context.Context, domain policy.Domain, prev policy.STS) policy.STS
+	// Adopt makes the fact that a fetch would have brought that another relay
+	// made at a past time; only the time of the next fetch is our own.
+	Adopt(prev policy.STS, p *policy.STSPolicy, id string, fetched time.Time) policy.STS
 	// DANE looks up the MX hosts and their TLSA records.
 	DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE
 }
@@ -57,7 +60,9 @@ type Resolver interface {
 type Options struct {
 	Store    Store
 	Resolver Resolver
-	// Parse reads the text of a policy that comes from the store.
+	// Shared is the store of a fleet; nil means that this relay is alone.
+	Shared Shared
+	// Parse reads the text of a policy that comes from a store.
 	Parse func(text string) (*policy.STSPolicy, error)
 
 	// Memory is how many policies and how many absences are kept in memory;
@@ -102,6 +107,8 @@ const (
 // Cache is the memory of the daemon. It is safe for concurrent use.
 type Cache struct {
 	store        Store
+	shared       Shared // nil where there is none
+	outbox       *outbox
 	resolver     Resolver
 	parse        func(text string) (*policy.STSPolicy, error)
 	answerWithin time.Duration
@@ -118,7 +125,7 @@ type Cache struct {
 	// records are anchored.
 	started time.Time
 
-	lookups, loads, fetches, refreshes, writes slots
+	lookups, loads, fetches, refreshes, writes, news slots
 
 	memory *memory
 
@@ -136,6 +143,8 @@ type Cache struct {
 	// expiring is when each policy ends whose refresh fails; see watch.
 	expiring map[policy.Domain]time.Time
 	held     map[policy.Domain]time.Time
+	// verified is when a policy was last fetched because of a hint.
+	verified map[policy.Domain]time.Time
 	overdue  int
 	// writeAfter is when a write is tried again after one failed; zero if the
 	// last one did not.
@@ -158,18 +167,19 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	c := &Cache{
-		store: o.Store, resolver: o.Resolver, parse: o.Parse,
+		store: o.Store, shared: o.Shared, outbox: newOutbox(), resolver: o.Resolver, parse: o.Parse,
 		answerWithin: o.AnswerWithin, recheck: o.Recheck, shortLife: shortLife,
 		idle: o.Idle, useStep: min(time.Hour, o.Idle/4),
 		log: o.Log, metrics: o.Metrics, started: time.Now(),
 		lookups: make(slots, maxLookups), loads: make(slots, maxLoads), fetches: make(slots, o.FirstFetches),
-		refreshes: make(slots, o.Refreshes), writes: make(slots, maxWrites),
+		refreshes: make(slots, o.Refreshes), writes: make(slots, maxWrites), news: make(slots, maxNews),
 		memory:    m,
 		flights:   make(map[policy.Domain]*flight),
 		lookingUp: make(map[policy.NextHop]*daneFlight),
 		unwritten: make(map[policy.Domain]unwritten),
 		expiring:  make(map[policy.Domain]time.Time),
 		held:      make(map[policy.Domain]time.Time),
+		verified:  make(map[policy.Domain]time.Time),
 		landed:    make(chan struct{}),
 	}
 	if o.Recheck < time.Minute {
@@ -257,6 +267,8 @@ type Entries struct {
 	Policies, Absences int
 	// Unwritten is the number of records to be written to the store.
 	Unwritten int
+	// Unshared is the number of policies to be saved in the shared store.
+	Unshared int
 	// Overdue is the number of refreshes that are due and were not started,
 	// as far as it was counted (see overdueSeen).
 	Overdue int
@@ -269,6 +281,7 @@ type Entries struct {
 func (c *Cache) Entries() Entries {
 	var n Entries
 	n.Policies, n.Absences = c.memory.len()
+	n.Unshared = c.outbox.len()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n.Unwritten, n.Overdue, n.Expiring = len(c.unwritten), c.overdue, len(c.expiring)

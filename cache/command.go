@@ -19,6 +19,9 @@ var (
 	ErrCutShort = errors.New("cut short by a purge of the domain, or the end of the daemon")
 	// ErrBusy: there was no place for another lookup in time.
 	ErrBusy = errors.New("too many lookups are in progress; try again")
+	// ErrStillShared: a purge did its work here, but the shared store did not
+	// do its part.
+	ErrStillShared = errors.New("purged here, but not from the shared store, from which it may come back")
 )
 
 // Renewal says how a refresh by an operator ended.
@@ -88,7 +91,8 @@ func (c *Cache) Refresh(ctx context.Context, domain policy.Domain) (Renewal, pol
 // Purge forgets a domain: in memory, in the store, and what is being found out
 // about it, which does not come back. It reports whether there was anything to
 // forget. The next question is that of an unknown domain. If the store fails,
-// nothing is forgotten.
+// nothing is forgotten; if the shared store does, all but what is there, and
+// known is what was known here.
 //
 // When ctx ends, the purge goes on.
 func (c *Cache) Purge(ctx context.Context, domain policy.Domain) (known bool, err error) {
@@ -102,7 +106,7 @@ func (c *Cache) Purge(ctx context.Context, domain policy.Domain) (known bool, er
 func (c *Cache) purge(ctx context.Context, domain policy.Domain) (bool, error) {
 	out, err := c.command(ctx, domain, goalForget)
 	if err != nil {
-		return false, fmt.Errorf("purging %s: %w", domain, err)
+		return out.known, fmt.Errorf("purging %s: %w", domain, err)
 	}
 	return out.known, nil
 }
@@ -169,7 +173,7 @@ func (c *Cache) renew(f *flight) {
 		defer c.fetches.release()
 		return c.resolver.Fetch(f.ctx, f.domain, next)
 	}()
-	c.commit(f, &next, &fetched)
+	c.fetched(f, &next, &fetched)
 	if f.ctx.Err() != nil {
 		return
 	}

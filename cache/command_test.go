@@ -223,7 +223,7 @@ func TestAPurgeThatTheStoreRefusesForgetsNothing(t *testing.T) {
 			t.Errorf("Purge: %v, want %v", err, broken)
 		}
 		r.want("example.com", policy.Secure, 0)
-		if n, err := r.PurgeAll(t.Context(), w); n != 0 || !errors.Is(err, broken) {
+		if n, err := r.PurgeAll(t.Context()); n != 0 || !errors.Is(err, broken) {
 			t.Errorf("PurgeAll: %d, %v, want 0, %v", n, err, broken)
 		}
 		r.want("example.com", policy.Secure, 0)
@@ -268,7 +268,7 @@ func TestPurgeAll(t *testing.T) {
 		r.want("unwritten.example", policy.Secure, 0)
 		w.set(func() { w.saveErr, w.fetchTakes = nil, time.Minute })
 		r.want("slow.example", policy.NotFound, 10*time.Second)
-		n, err := r.PurgeAll(t.Context(), w)
+		n, err := r.PurgeAll(t.Context())
 		if want := 2500 + 3; n != want || err != nil {
 			t.Errorf("PurgeAll() = %d, %v, want %d", n, err, want)
 		}
@@ -289,7 +289,7 @@ func TestPurgeAllEndsWithItsContext(t *testing.T) {
 		defer r.stop()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := r.PurgeAll(ctx, w); !errors.Is(err, context.Canceled) {
+		if _, err := r.PurgeAll(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("PurgeAll: %v, want %v", err, context.Canceled)
 		}
 	})

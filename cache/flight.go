@@ -21,6 +21,8 @@ const (
 	goalWrite
 	// goalRenew: look and fetch for an operator, see [Cache.Refresh].
 	goalRenew
+	// goalHeed: see what another relay has to tell, see [Cache.hear].
+	goalHeed
 	// goalForget: forget the domain for an operator, see [Cache.Purge].
 	goalForget
 )
@@ -52,8 +54,12 @@ type flight struct {
 	// sts is what is known so far. Lost is set in it until the store was
 	// asked.
 	sts policy.STS
-	// stored says that sts is what the store held.
-	stored bool
+	// source is OutcomeStore if sts is what the store held, OutcomeShared if it
+	// is what another relay had shared, and else empty.
+	source string
+	// hinted says that another relay knows another policy, which is to be
+	// fetched even if no TXT record wants it.
+	hinted bool
 	// deadline is until when questions wait; zero until one does.
 	deadline time.Time
 	// changed is closed, and replaced, when sts changes, and closed at the
@@ -167,6 +173,9 @@ func (c *Cache) fly(f, before *flight) {
 		c.bringUpToDate(f)
 	case goalRenew:
 		c.renew(f)
+	case goalHeed:
+		defer c.news.release()
+		c.followNews(f)
 	case goalForget:
 		c.forget(f)
 	default:
@@ -208,13 +217,13 @@ func (c *Cache) survive(domain policy.Domain) {
 	}
 }
 
-// discover finds the fact of a domain out: store, TXT record, policy. If there
+// discover finds the fact of a domain out: stores, TXT record, policy. If there
 // is no place to do so in time, nothing is learned, and nothing remembered.
 func (c *Cache) discover(f *flight) {
 	next, ok := c.look(f)
 	switch {
 	case !ok:
-	case next.Wanted == "":
+	case next.Wanted == "" && !f.hinted:
 		c.learn(f, &next)
 		c.tellFailedLook(f.domain, &next)
 	default:
@@ -232,12 +241,18 @@ func (c *Cache) look(f *flight) (next policy.STS, ok bool) {
 	if f.ctx.Err() != nil {
 		return policy.STS{}, false
 	}
-	if now := time.Now(); f.stored && prev.InForce(now) {
+	if now := time.Now(); f.source == OutcomeStore && prev.InForce(now) {
 		c.learn(f, &prev)
 		c.noteUse(now, f.domain, &prev, f.use)
 	} else {
 		c.show(f, &prev)
 	}
+	prev, f.hinted = c.takeOver(f, prev)
+	return c.lookNow(f, prev)
+}
+
+// lookNow asks for the TXT record when there is a place for that.
+func (c *Cache) lookNow(f *flight, prev policy.STS) (next policy.STS, ok bool) {
 	if !c.lookups.acquire(f.ctx, f.started.Add(c.answerWithin)) {
 		return policy.STS{}, false
 	}
@@ -255,10 +270,20 @@ func (c *Cache) fetch(f *flight, prev *policy.STS) {
 		defer c.fetches.release()
 		return c.resolver.Fetch(f.ctx, f.domain, *prev)
 	}()
-	c.commit(f, prev, &next)
+	c.fetched(f, prev, &next)
 }
 
-// commit makes what a fetch brought durable, then known. A flight that was cut
+// fetched commits what a fetch brought and has it saved in the shared store. It
+// reports whether the store took it.
+func (c *Cache) fetched(f *flight, prev, next *policy.STS) bool {
+	written := c.commit(f, prev, next)
+	if c.shared != nil && f.ctx.Err() == nil && next.Policy != nil && next.Policy != prev.Policy {
+		c.outbox.add(f.domain)
+	}
+	return written
+}
+
+// commit makes what a fetch brought, here or elsewhere, durable, then known. A flight that was cut
 // short by Close brought nothing. It reports whether the store took it.
 func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 	if f.ctx.Err() != nil {

@@ -22,21 +22,15 @@ const (
 	purgePage = 1000
 )
 
-// Scanner lists what a store holds.
-type Scanner interface {
-	// Scan returns the records of at most n domains after the given one, in
-	// the order of their names; the zero domain is before all. Records that
-	// cannot be read are left out.
-	Scan(ctx context.Context, after policy.Domain, n int) ([]Record, error)
-}
-
-// PurgeAll forgets every domain that was known when it began, of which s lists
-// those in the store, and returns how many there were. At the first error, or
-// when ctx ends, it stops; what it forgot until then stays forgotten.
-func (c *Cache) PurgeAll(ctx context.Context, s Scanner) (int, error) {
+// PurgeAll forgets every domain that was known when it began, here and in the
+// shared store, and returns how many were known here. At the first error, or
+// when ctx ends, it stops; what it forgot until then stays forgotten. An error
+// of the shared store stops nothing; it is returned at the end.
+func (c *Cache) PurgeAll(ctx context.Context) (int, error) {
+	shared := c.forgetAllShared(ctx)
 	n, err := c.purgeEach(ctx, c.inMemory())
 	for after := (policy.Domain{}); err == nil; {
-		records, scanErr := s.Scan(ctx, after, purgePage)
+		records, scanErr := c.store.Scan(ctx, after, purgePage)
 		if scanErr != nil || len(records) == 0 {
 			err = scanErr
 			break
@@ -51,10 +45,20 @@ func (c *Cache) PurgeAll(ctx context.Context, s Scanner) (int, error) {
 		n += more
 	}
 	c.log.Info("everything was purged on command", zap.Int("domains", n), zap.Error(err))
-	if err != nil {
+	if err = errors.Join(err, shared); err != nil {
 		return n, fmt.Errorf("purging all: %w", err)
 	}
 	return n, nil
+}
+
+func (c *Cache) forgetAllShared(ctx context.Context) error {
+	if c.shared == nil {
+		return nil
+	}
+	if _, err := c.shared.RemoveAll(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrStillShared, err)
+	}
+	return nil
 }
 
 // purgeEach purges domains, some at a time, until one cannot be, and returns
@@ -83,7 +87,7 @@ func (c *Cache) purgeEach(ctx context.Context, domains []policy.Domain) (int, er
 			if known {
 				n++
 			}
-			if failed == nil {
+			if failed == nil && !errors.Is(err, ErrStillShared) {
 				failed = err
 			}
 		})
@@ -124,7 +128,25 @@ func (c *Cache) forget(f *flight) {
 			return
 		}
 	}
-	f.end(outcome{known: c.drop(f.domain) || stored})
+	known := c.drop(f.domain) || stored
+	f.end(outcome{known: known, err: c.forgetShared(ctx, f)})
+}
+
+// forgetShared removes a domain from the shared store. What other relays have of
+// it in stores of their own stays there.
+func (c *Cache) forgetShared(ctx context.Context, f *flight) error {
+	if c.shared == nil {
+		return nil
+	}
+	c.outbox.withdraw(f.domain)
+	err := c.shared.Remove(ctx, f.domain)
+	if err == nil {
+		return nil
+	}
+	if f.ctx.Err() == nil {
+		c.sharedFailed(opRemove, err)
+	}
+	return fmt.Errorf("%w: %w", ErrStillShared, err)
 }
 
 // drop forgets what there is of a domain outside of the store, and reports

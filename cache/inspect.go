@@ -171,6 +171,8 @@ func (g goal) words() string {
 		return "the record is being written to the store"
 	case goalRenew:
 		return "the domain is being refreshed on command"
+	case goalHeed:
+		return "what another relay has to tell of the domain is being looked at"
 	case goalForget:
 		return "the domain is being purged on command"
 	default:

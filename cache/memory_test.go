@@ -34,6 +34,10 @@ func (n instant) Look(_ context.Context, domain policy.Domain, prev policy.STS) 
 	return prev
 }
 
+func (n instant) Adopt(prev policy.STS, _ *policy.STSPolicy, _ string, _ time.Time) policy.STS {
+	return prev
+}
+
 func (n instant) Fetch(_ context.Context, _ policy.Domain, prev policy.STS) policy.STS {
 	prev.Policy, prev.Fetched, prev.ID, prev.Wanted = n.policy, time.Now(), prev.Wanted, ""
 	return prev

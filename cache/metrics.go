@@ -6,6 +6,8 @@ const (
 	OutcomeMemory = "memory"
 	// OutcomeStore: from a policy in force that the store held.
 	OutcomeStore = "store"
+	// OutcomeShared: from a policy in force that another relay had fetched.
+	OutcomeShared = "shared"
 	// OutcomeFlight: by waiting for a lookup that another question, or a
 	// refresh, had started.
 	OutcomeFlight = "flight"
@@ -18,6 +20,8 @@ const (
 	RefreshOK      = "ok"
 	RefreshFailed  = "failed"
 	RefreshSkipped = "skipped"
+	// RefreshShared: another relay had fetched the policy.
+	RefreshShared = "shared"
 )
 
 // What a fetch did to a policy, the label change of Metrics.PolicyChanged.
@@ -40,6 +44,13 @@ const (
 	opSave   = "save"
 	opDue    = "due"
 	opRemove = "remove"
+	opNews   = "news"
+)
+
+// Which store failed, the label tier of Metrics.StoreFailed.
+const (
+	TierLocal  = "local"
+	TierShared = "shared"
 )
 
 // Metrics counts what the cache does. It is safe for concurrent use.
@@ -50,14 +61,14 @@ type Metrics interface {
 	Refreshed(result string)
 	// PolicyChanged counts a fetch that changed a policy.
 	PolicyChanged(change string)
-	// StoreFailed counts an access to the store that failed: load, save, due,
-	// remove.
-	StoreFailed(op string)
+	// StoreFailed counts an access to a store that failed: load, save, due,
+	// remove; news only of the shared one.
+	StoreFailed(tier, op string)
 }
 
 type noMetrics struct{}
 
-func (noMetrics) Lookup(string)        {}
-func (noMetrics) Refreshed(string)     {}
-func (noMetrics) PolicyChanged(string) {}
-func (noMetrics) StoreFailed(string)   {}
+func (noMetrics) Lookup(string)              {}
+func (noMetrics) Refreshed(string)           {}
+func (noMetrics) PolicyChanged(string)       {}
+func (noMetrics) StoreFailed(string, string) {}

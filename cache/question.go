@@ -91,8 +91,8 @@ func (c *Cache) considerSTS(q *question, now time.Time) bool {
 	if !q.sts.InForce(q.asked) {
 		return q.late || f.landed || !now.Before(f.deadline)
 	}
-	if f.stored && q.outcome == OutcomeResolved {
-		q.outcome = OutcomeStore
+	if f.source != "" && q.outcome == OutcomeResolved {
+		q.outcome = f.source
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"tlspolicyd/resolver/policy"
@@ -24,22 +25,35 @@ const (
 	holdDamaged = time.Hour
 )
 
-// Run refreshes policies before they end, and writes what the store does not
-// have yet, until ctx ends; it returns the error of ctx. The flights that it
+// Run refreshes policies before they end, writes what the store does not have
+// yet, and shares what is fetched, until ctx ends; it returns the error of ctx. The flights that it
 // began are awaited by Close.
 func (c *Cache) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	defer c.joinFleet(ctx)()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 			c.unwatchEnded(time.Now())
+			c.forgetVerified(time.Now())
 			c.startWrites(ctx)
 			c.startRefreshes(ctx)
 		}
 	}
+}
+
+// joinFleet has what the relays of a fleet tell each other told and heard until
+// ctx ends; the function that it returns waits for that end.
+func (c *Cache) joinFleet(ctx context.Context) (wait func()) {
+	var wg sync.WaitGroup
+	if c.shared != nil {
+		wg.Go(func() { c.share(ctx) })
+		wg.Go(func() { c.hear(ctx) })
+	}
+	return wg.Wait
 }
 
 // startRefreshes begins as many refreshes as there is room for.
@@ -170,6 +184,9 @@ func (c *Cache) refresh(f *flight) {
 		c.hold(f.domain, now.Add(retryWrites))
 	case sts.Policy == nil || sts.Lost:
 		c.hold(f.domain, now.Add(holdDamaged))
+	case c.isDue(now, &sts, f.use) && c.skipFetch(f, &sts):
+		c.metrics.Refreshed(RefreshShared)
+		return
 	case c.isDue(now, &sts, f.use):
 		c.metrics.Refreshed(c.fetchAgain(f, &sts))
 		return
@@ -220,7 +237,7 @@ func (c *Cache) unsetDue(f *flight, sts *policy.STS) {
 func (c *Cache) fetchAgain(f *flight, sts *policy.STS) string {
 	sts.Wanted = ""
 	next := c.resolver.Fetch(f.ctx, f.domain, *sts)
-	if !c.commit(f, sts, &next) && f.ctx.Err() == nil {
+	if !c.fetched(f, sts, &next) && f.ctx.Err() == nil {
 		c.hold(f.domain, later(next.Refresh, time.Now().Add(retryWrites)))
 	}
 	switch {

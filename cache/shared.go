@@ -2,9 +2,13 @@ package cache
 
 import (
 	"context"
+	"errors"
 
 	"tlspolicyd/resolver/policy"
 )
+
+// ErrUnavailable: the shared store is known to be out of reach; it was not asked.
+var ErrUnavailable = errors.New("the shared store is out of reach")
 
 // Shared keeps records for a fleet of relays, beyond the store that each of
 // them has. What is in it may be of anybody who can write there: the cache
@@ -12,8 +16,8 @@ import (
 // reached says nothing about any domain, and defers no mail.
 //
 // A shared store is safe for concurrent use. Each call but Next ends within a
-// fraction of a second, and at once while the store is known to be out of
-// reach.
+// fraction of a second, and at once, with ErrUnavailable, while the store is
+// known to be out of reach.
 type Shared interface {
 	// Load returns the record of domain; the error is ErrNotFound if there is
 	// none, and ErrDamaged if there is something else in its place.

@@ -51,4 +51,9 @@ type Store interface {
 	// not after now, in the order of Refresh. Its cost grows with n, not with
 	// the number of records.
 	Due(ctx context.Context, now time.Time, n int) ([]policy.Domain, error)
+
+	// Scan returns the records of at most n domains after the given one, in
+	// the order of their names; the zero domain is before all. Records that
+	// cannot be read are left out.
+	Scan(ctx context.Context, after policy.Domain, n int) ([]Record, error)
 }

@@ -348,6 +348,9 @@ func TestPanicBelowEndsOneLookupAndNotTheDaemon(t *testing.T) {
 // panicking is a resolver with a bug.
 type panicking struct{}
 
-func (panicking) Look(context.Context, policy.Domain, policy.STS) policy.STS    { panic("look") }
-func (panicking) Fetch(context.Context, policy.Domain, policy.STS) policy.STS   { panic("fetch") }
+func (panicking) Look(context.Context, policy.Domain, policy.STS) policy.STS  { panic("look") }
+func (panicking) Fetch(context.Context, policy.Domain, policy.STS) policy.STS { panic("fetch") }
+func (panicking) Adopt(policy.STS, *policy.STSPolicy, string, time.Time) policy.STS {
+	panic("adopt")
+}
 func (panicking) DANE(context.Context, policy.NextHop, policy.DANE) policy.DANE { panic("dane") }

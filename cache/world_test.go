@@ -151,14 +151,29 @@ func (w *world) Fetch(ctx context.Context, domain policy.Domain, prev policy.STS
 	if prev.Wanted != "" {
 		next.ID = prev.Wanted
 	}
-	next.Refresh = time.Time{}
-	if p.MaxAge > 5*time.Minute {
-		next.Refresh = now.Add(max(5*time.Minute, min(24*time.Hour, p.MaxAge/2)))
-	}
+	next.Refresh = refreshAt(now, p)
 	if end := next.Expires(); end.After(now) {
 		next.Recheck = earlier(next.Recheck, end)
 	}
 	return next
+}
+
+func (w *world) Adopt(prev policy.STS, p *policy.STSPolicy, id string, fetched time.Time) policy.STS {
+	next := prev
+	next.Policy, next.ID, next.Fetched, next.Failure, next.Lost, next.Wanted = p, id, fetched, policy.Failure{}, false, ""
+	next.Refresh = refreshAt(fetched, p)
+	if end := next.Expires(); end.After(time.Now()) {
+		next.Recheck = earlier(next.Recheck, end)
+	}
+	return next
+}
+
+// refreshAt is when a policy is fetched again.
+func refreshAt(fetched time.Time, p *policy.STSPolicy) time.Time {
+	if p.MaxAge <= 5*time.Minute {
+		return time.Time{}
+	}
+	return fetched.Add(max(5*time.Minute, min(24*time.Hour, p.MaxAge/2)))
 }
 
 func (w *world) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
@@ -320,7 +335,12 @@ func (c *counts) add(name string) {
 func (c *counts) Lookup(s string)        { c.add("lookup " + s) }
 func (c *counts) Refreshed(s string)     { c.add("refresh " + s) }
 func (c *counts) PolicyChanged(s string) { c.add("change " + s) }
-func (c *counts) StoreFailed(s string)   { c.add("store " + s) }
+func (c *counts) StoreFailed(tier, op string) {
+	if tier != TierLocal {
+		op = tier + " " + op
+	}
+	c.add("store " + op)
+}
 
 func (c *counts) want(t *testing.T, name string, want int) {
 	t.Helper()

@@ -59,7 +59,7 @@ func (c *Cache) recall(f *flight) policy.STS {
 	case u.fact != nil:
 		atLeast(&f.use.saved, u.use.saved.Load())
 		f.use.fetched.Store(u.use.fetched.Load())
-		c.markStored(f)
+		c.markSource(f, OutcomeStore)
 		return *u.fact
 	case e != nil && e.known:
 		prev = e.sts
@@ -129,15 +129,16 @@ func (c *Cache) loaded(f *flight, r *Record, sts *policy.STS) {
 	if r.Fetched.After(sts.Fetched.Round(0)) {
 		f.use.fetched.Store(r.Fetched.Unix())
 	}
-	c.markStored(f)
+	c.markSource(f, OutcomeStore)
 	if !sts.Refresh.Equal(r.Refresh) {
 		c.mark(f.domain, unwritten{use: f.use})
 	}
 }
 
-func (c *Cache) markStored(f *flight) {
+// markSource notes where what a flight knows comes from.
+func (c *Cache) markSource(f *flight, source string) {
 	c.mu.Lock()
-	f.stored = true
+	f.source = source
 	c.mu.Unlock()
 }
 
@@ -273,7 +274,7 @@ func (c *Cache) asleep(now time.Time, sts *policy.STS) bool {
 
 // storeFailed counts an error of the store, and logs it now and then.
 func (c *Cache) storeFailed(op, message string, domain policy.Domain, err error) {
-	c.metrics.StoreFailed(op)
+	c.metrics.StoreFailed(TierLocal, op)
 	c.mu.Lock()
 	c.trouble = StoreTrouble{At: time.Now(), Op: op, Err: err}
 	c.mu.Unlock()

@@ -13,14 +13,12 @@ import (
 
 	"go.uber.org/zap"
 
-	"tlspolicyd/cache"
 	"tlspolicyd/cache/boltstore"
 	"tlspolicyd/cache/memstore"
 	"tlspolicyd/internal/admin"
 	"tlspolicyd/internal/config"
 	"tlspolicyd/resolver/dnsclient"
 	"tlspolicyd/resolver/mtasts"
-	"tlspolicyd/resolver/policy"
 	"tlspolicyd/socketmap"
 )
 
@@ -142,7 +140,7 @@ func (d *daemon) stats() admin.Stats {
 	n := d.cache.Entries()
 	s := admin.Stats{
 		Policies: n.Policies, Absences: n.Absences,
-		Unwritten: n.Unwritten, Overdue: n.Overdue, Expiring: n.Expiring,
+		Unwritten: n.Unwritten, Unshared: n.Unshared, Overdue: n.Overdue, Expiring: n.Expiring,
 	}
 	if t := d.cache.StoreTrouble(); t.Err != nil {
 		s.LastStoreError = &admin.StoreError{At: t.At.UTC().Truncate(time.Second), Op: t.Op, Error: t.Err.Error()}
@@ -150,17 +148,8 @@ func (d *daemon) stats() admin.Stats {
 	return s
 }
 
-// errNoList says that a store cannot do what the operator asks for.
-var errNoList = errors.New("this store cannot list what it holds")
-
-// Scan lists what the store holds.
-func (s *store) Scan(ctx context.Context, after policy.Domain, n int) ([]cache.Record, error) {
-	scanner, ok := s.Store.(cache.Scanner)
-	if !ok {
-		return nil, errNoList
-	}
-	return scanner.Scan(ctx, after, n)
-}
+// errNoList says that a store cannot say how much it holds.
+var errNoList = errors.New("this store cannot say how much it holds")
 
 // StoreStats says how much the store holds.
 func (s *store) StoreStats(ctx context.Context) (admin.StoreStats, error) {

@@ -123,6 +123,22 @@ func (p *sheet) stats(s *admin.Stats) {
 	} else {
 		p.line("store error", "none since the start")
 	}
+	p.shared(s.Shared, s.Unshared)
+}
+
+// shared prints how the store of a fleet is, where there is one.
+func (p *sheet) shared(s *admin.SharedStore, unshared int) {
+	if s == nil {
+		return
+	}
+	state := "out of reach"
+	if s.Up {
+		state = "in reach"
+	}
+	p.line("shared store", "%s: %s since %s; %s to be saved in it", s.Address, state, p.at(s.Since), plural(unshared, "policy", "policies"))
+	if s.Error != "" {
+		p.line("", "last error: %s", s.Error)
+	}
 }
 
 func (p *sheet) store(s *admin.StoreStats) {

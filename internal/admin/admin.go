@@ -49,12 +49,14 @@ type Cache interface {
 	// Purge forgets a domain and reports whether there was anything to forget.
 	Purge(ctx context.Context, domain policy.Domain) (known bool, err error)
 	// PurgeAll forgets every domain and returns how many there were.
-	PurgeAll(ctx context.Context, s cache.Scanner) (int, error)
+	PurgeAll(ctx context.Context) (int, error)
 }
 
 // Store is what is kept beyond memory.
 type Store interface {
-	cache.Scanner
+	// Scan returns the records of at most n domains after the given one; see
+	// cache.Store.
+	Scan(ctx context.Context, after policy.Domain, n int) ([]cache.Record, error)
 	// StoreStats says how much it holds.
 	StoreStats(ctx context.Context) (StoreStats, error)
 }

@@ -53,7 +53,7 @@ func (d *daemon) Purge(_ context.Context, domain policy.Domain) (bool, error) {
 	return known, d.err
 }
 
-func (d *daemon) PurgeAll(context.Context, cache.Scanner) (int, error) { return len(d.records), d.err }
+func (d *daemon) PurgeAll(context.Context) (int, error) { return len(d.records), d.err }
 
 func (d *daemon) Scan(_ context.Context, after policy.Domain, n int) ([]cache.Record, error) {
 	var page []cache.Record

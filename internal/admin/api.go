@@ -31,16 +31,29 @@ type Stats struct {
 	// Policies and Absences are the domains in memory.
 	Policies int `json:"memory_policies"`
 	Absences int `json:"memory_absences"`
-	// Unwritten records wait to be written to the store, Overdue refreshes to
-	// be started; Expiring policies are past half of their life while their
+	// Unwritten records wait to be written to the store, Unshared ones to be
+	// saved in the shared store, Overdue refreshes to be started; Expiring policies are past half of their life while their
 	// refresh fails.
 	Unwritten int `json:"unwritten"`
+	Unshared  int `json:"unshared"`
 	Overdue   int `json:"overdue"`
 	Expiring  int `json:"expiring"`
 
 	Store StoreStats `json:"store"`
 	// LastStoreError is the last error of the store since the start.
 	LastStoreError *StoreError `json:"last_store_error,omitempty"`
+
+	// Shared is the shared store; nil where there is none.
+	Shared *SharedStore `json:"shared,omitempty"`
+}
+
+// SharedStore says how the shared store is: whether it can be reached, since
+// when that is so, and the last error.
+type SharedStore struct {
+	Address string    `json:"address"`
+	Up      bool      `json:"up"`
+	Since   time.Time `json:"since,omitzero"`
+	Error   string    `json:"error,omitempty"`
 }
 
 // StoreStats says how much the store holds. Kind is "file" or "memory".

@@ -36,10 +36,18 @@ func (m *Metrics) WatchStore(entries func(ctx context.Context) (StoreEntries, er
 	m.gauges.inStore = entries
 }
 
+// WatchShared shows whether the shared store can be reached. Without one, nothing
+// is shown of it.
+func (m *Metrics) WatchShared(up func() bool) {
+	m.gauges.mu.Lock()
+	defer m.gauges.mu.Unlock()
+	m.gauges.sharedUp = up
+}
+
 // gauges shows how things stand at the moment of a scrape. Of what is not known
 // it shows nothing, rather than 0.
 type gauges struct {
-	entries, overdue, expiring, validates *prometheus.Desc
+	entries, overdue, expiring, validates, shared *prometheus.Desc
 
 	// validating is the value of a gauge, or notTested.
 	validating atomic.Int32
@@ -47,6 +55,8 @@ type gauges struct {
 	mu      sync.Mutex // guards what follows
 	inCache func() cache.Entries
 	inStore func(ctx context.Context) (StoreEntries, error)
+	// sharedUp is nil where there is no shared store.
+	sharedUp func() bool
 }
 
 // notTested is what gauges.validating is before the first test of the servers:
@@ -63,6 +73,8 @@ func newGauges() *gauges {
 			"Policies past half of their life whose refresh fails.", nil, nil),
 		validates: prometheus.NewDesc("tlspolicyd_dns_validating",
 			"0 while DANE is off because no server validates, else 1.", nil, nil),
+		shared: prometheus.NewDesc("tlspolicyd_shared_store_up",
+			"0 while the shared store cannot be reached, else 1.", nil, nil),
 	}
 	g.validating.Store(notTested)
 	return g
@@ -74,6 +86,7 @@ func (g *gauges) Describe(descs chan<- *prometheus.Desc) {
 	descs <- g.overdue
 	descs <- g.expiring
 	descs <- g.validates
+	descs <- g.shared
 }
 
 // Collect shows how things stand now.
@@ -82,13 +95,20 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 		out <- number(g.validates, int(on))
 	}
 	g.mu.Lock()
-	inCache, inStore := g.inCache, g.inStore
+	inCache, inStore, sharedUp := g.inCache, g.inStore, g.sharedUp
 	g.mu.Unlock()
 	if inCache != nil {
 		g.collectCache(out, inCache())
 	}
 	if inStore != nil {
 		g.collectStore(out, inStore)
+	}
+	if sharedUp != nil {
+		up := 0
+		if sharedUp() {
+			up = 1
+		}
+		out <- number(g.shared, up)
 	}
 }
 
@@ -98,6 +118,7 @@ func (g *gauges) collectCache(out chan<- prometheus.Metric, n cache.Entries) {
 	out <- number(g.entries, n.Policies, tierMemory, "policy")
 	out <- number(g.entries, n.Absences, tierMemory, "absence")
 	out <- number(g.entries, n.Unwritten, tierMemory, "unwritten")
+	out <- number(g.entries, n.Unshared, tierMemory, "unshared")
 }
 
 func (g *gauges) collectStore(out chan<- prometheus.Metric, entries func(context.Context) (StoreEntries, error)) {

@@ -128,7 +128,7 @@ var counts = []struct {
 		`tlspolicyd_refresh_total{result="failed"}`},
 	{"a change", func(m *Metrics) { m.PolicyChanged(cache.ChangeWeaker) },
 		`tlspolicyd_policy_changes_total{change="weaker"}`},
-	{"a failure of the store", func(m *Metrics) { m.StoreFailed("save") },
+	{"a failure of the store", func(m *Metrics) { m.StoreFailed("local", "save") },
 		`tlspolicyd_store_errors_total{op="save",tier="local"}`},
 	{"a question to the DNS", func(m *Metrics) { m.QueryDone("TLSA", "servfail") },
 		`tlspolicyd_dns_queries_total{result="servfail",type="TLSA"}`},
@@ -257,7 +257,7 @@ func TestWhatIsNotKnownBeforehandCountsAsOther(t *testing.T) {
 	for _, v := range []string{"x", "y", "victim.example", "\xff\n"} {
 		m.Request(v, v, 0)
 		m.Lookup(v)
-		m.StoreFailed(v)
+		m.StoreFailed("local", v)
 		m.QueryDone(v, v)
 		m.Fetched(v)
 	}

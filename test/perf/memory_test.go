@@ -26,6 +26,9 @@ func (forgetful) Load(context.Context, policy.Domain) (cache.Record, error) {
 }
 func (forgetful) Save(context.Context, cache.Record) error    { return nil }
 func (forgetful) Remove(context.Context, policy.Domain) error { return nil }
+func (forgetful) Scan(context.Context, policy.Domain, int) ([]cache.Record, error) {
+	return nil, nil
+}
 func (forgetful) Due(context.Context, time.Time, int) ([]policy.Domain, error) {
 	return nil, nil
 }

@@ -44,6 +44,10 @@ func (k known) Look(_ context.Context, d policy.Domain, prev policy.STS) policy.
 	return prev
 }
 
+func (k known) Adopt(prev policy.STS, _ *policy.STSPolicy, _ string, _ time.Time) policy.STS {
+	return prev
+}
+
 func (k known) Fetch(_ context.Context, _ policy.Domain, prev policy.STS) policy.STS {
 	prev.Policy, prev.ID, prev.Fetched, prev.Wanted = k.policy, "1", time.Now(), ""
 	return prev

@@ -1,0 +1,154 @@
+package cache
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tlspolicyd/resolver/policy"
+)
+
+// belief is how far a record of the shared store is believed.
+type belief uint8
+
+const (
+	// unbelieved: the record is of no use.
+	unbelieved belief = iota
+	// hinted: it says that there is another policy than the one in force
+	// here, which only a fetch of our own can show.
+	hinted
+	// believed: it is as good as a fetch of our own.
+	believed
+)
+
+// weigh says how far a record of the shared store is believed beside what is
+// known here, and returns the fact that follows if it is.
+//
+// Whoever can write to that store can write anything. So what is in force here
+// is changed by nothing but a fetch of our own: a record may only confirm it,
+// by a later fetch of the very same policy under the same id. Where nothing is
+// in force, a policy that enforces is believed, since it may be all that is
+// left of the domain; one that does not would keep this relay from finding out
+// whether there is one that does.
+func (c *Cache) weigh(now time.Time, mine *policy.STS, r *Record) (policy.STS, belief) {
+	p, err := c.parse(r.Text)
+	switch {
+	case err != nil || !validID(r.ID):
+		return policy.STS{}, unbelieved
+	case ahead(now, policy.Anchor(c.started, r.Fetched)) > maxAhead:
+		return policy.STS{}, unbelieved
+	case mine.Policy != nil && r.Fetched.Unix() <= mine.Fetched.Unix():
+		return policy.STS{}, unbelieved
+	}
+	theirs := c.resolver.Adopt(*mine, own(p), r.ID, c.anchor(now, r.Fetched))
+	switch same := mine.Policy != nil && mine.Policy.Text == r.Text && mine.ID == r.ID; {
+	case !theirs.InForce(now) || !theirs.Expires().After(now):
+		return policy.STS{}, unbelieved
+	case mine.InForce(now) && !same:
+		return policy.STS{}, hinted
+	case mine.InForce(now) || p.Mode == policy.ModeEnforce:
+		return theirs, believed
+	default:
+		return policy.STS{}, unbelieved
+	}
+}
+
+// validID reports whether an id is one that a TXT record can have.
+//
+// RFC 8461, section 3.1: 1 to 32 letters and digits.
+func validID(id string) bool {
+	for _, b := range []byte(id) {
+		letter := b|0x20 >= 'a' && b|0x20 <= 'z'
+		if !letter && (b < '0' || b > '9') {
+			return false
+		}
+	}
+	return len(id) >= 1 && len(id) <= 32
+}
+
+// consult asks the shared store what another relay knows of the domain of a
+// flight, and says how far that is believed beside mine. What cannot be read
+// there is a miss.
+func (c *Cache) consult(f *flight, mine *policy.STS) (policy.STS, belief) {
+	if c.shared == nil {
+		return policy.STS{}, unbelieved
+	}
+	r, err := c.shared.Load(f.ctx, f.domain)
+	switch {
+	case err == nil && r.Domain == f.domain:
+		return c.weigh(time.Now(), mine, &r)
+	case err != nil && !errors.Is(err, ErrNotFound) && f.ctx.Err() == nil:
+		c.sharedFailed(opLoad, err)
+	}
+	return policy.STS{}, unbelieved
+}
+
+// adopt makes what another relay fetched known here, durable first like all that
+// is learned.
+func (c *Cache) adopt(f *flight, mine, theirs *policy.STS) {
+	c.commit(f, mine, theirs)
+	c.log.Debug("a policy was taken over that another relay fetched",
+		zap.Stringer("domain", f.domain), zap.Time("fetched", theirs.Fetched), zap.Time("refresh", theirs.Refresh))
+}
+
+// takeOver does for a look what another relay has done before: it returns what
+// is known with the help of the shared store, and whether that has a hint of
+// more.
+func (c *Cache) takeOver(f *flight, mine policy.STS) (policy.STS, bool) {
+	theirs, b := c.consult(f, &mine)
+	switch b {
+	case believed:
+		cold := !mine.InForce(time.Now())
+		c.adopt(f, &mine, &theirs)
+		if cold {
+			c.markSource(f, OutcomeShared)
+		}
+		return theirs, false
+	case hinted:
+		return mine, c.mayVerify(f.domain, &mine)
+	default:
+		return mine, false
+	}
+}
+
+// skipFetch does without the fetch of a refresh if another relay has made it.
+func (c *Cache) skipFetch(f *flight, mine *policy.STS) bool {
+	theirs, b := c.consult(f, mine)
+	if b != believed || c.isDue(time.Now(), &theirs, f.use) {
+		return false
+	}
+	c.adopt(f, mine, &theirs)
+	return true
+}
+
+// mayVerify reports whether the policy of a domain may be fetched because of a
+// hint: once in a recheck, so that who writes hints cannot have this relay
+// fetch without end, and not soon after a fetch that failed.
+func (c *Cache) mayVerify(domain policy.Domain, mine *policy.STS) bool {
+	now := time.Now()
+	if !mine.Failure.At.IsZero() && now.Sub(mine.Failure.At) < c.shortLife {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.verified[domain]; ok && now.Sub(last) < c.recheck {
+		return false
+	}
+	if len(c.verified) >= maxHeld {
+		return false
+	}
+	c.verified[domain] = now
+	return true
+}
+
+// forgetVerified forgets the hints that were followed more than a recheck ago.
+func (c *Cache) forgetVerified(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for domain, last := range c.verified {
+		if now.Sub(last) >= c.recheck {
+			delete(c.verified, domain)
+		}
+	}
+}
