@@ -30,7 +30,8 @@ func newCheckCommand(file *configFile) *cobra.Command {
 			"one remembers is taken into account if its admin socket can be read. With --smtp every mail\n" +
 			"host is asked for STARTTLS and its certificate, which is judged as Postfix would.\n\n" +
 			"Exits with 0 if mail to the domain is authenticated, 1 if it is not, or is not delivered,\n" +
-			"2 if it cannot be known.",
+			"2 if it cannot be known. The code is about the domain: what keeps Postfix on this machine from\n" +
+			"doing as the daemon answers is told among the first lines, and changes nothing of the code.",
 		Example: "  tlspolicyd check example.com\n" +
 			"  tlspolicyd check --smtp '[smtp.example.net]:587'",
 		Args: func(cmd *cobra.Command, args []string) error {

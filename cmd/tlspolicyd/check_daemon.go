@@ -24,15 +24,26 @@ func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.Daemo
 	}
 	client := admin.NewClient(path)
 	defer client.Close()
-	known, err := client.Show(ctx, domain.String())
-	if errors.Is(err, admin.ErrNotKnown) {
-		return check.DaemonView{Lines: []string{"it knows nothing of the domain"}}, nil
-	}
+	status, err := client.Status(ctx)
 	if err != nil {
 		return check.DaemonView{}, err
 	}
-	v := check.DaemonView{STS: factOf(&known)}
-	say := func(format string, args ...any) { v.Lines = append(v.Lines, fmt.Sprintf(format, args...)) }
+	v := check.DaemonView{Listen: status.Listeners}
+	known, err := client.Show(ctx, domain.String())
+	switch {
+	case errors.Is(err, admin.ErrNotKnown):
+		v.Lines = []string{"it knows nothing of the domain"}
+		return v, nil
+	case err != nil:
+		return check.DaemonView{}, err
+	}
+	v.STS, v.Lines = factOf(&known), describeDomain(&known)
+	return v, nil
+}
+
+// describeDomain shows what a daemon knows of a domain.
+func describeDomain(known *admin.Domain) (lines []string) {
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if p := known.Policy; p != nil {
 		say("policy   mode %s, id %s, fetched %s, expires %s", p.Mode, p.ID, p.Fetched.Format(time.RFC3339), p.Expires.Format(time.RFC3339))
 	}
@@ -48,7 +59,7 @@ func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.Daemo
 	for _, s := range append(known.UnderWay, known.Next...) {
 		say("next     %s: %s", s.At.Format(time.RFC3339), s.What)
 	}
-	return v, nil
+	return lines
 }
 
 // factOf returns the fact of a domain as far as it decides about mail.

@@ -92,6 +92,11 @@ func (c *Checker) Run(ctx context.Context, key string, hop policy.NextHop) *Repo
 	wg.Go(func() { c.postfix(ctx, r) })
 	wg.Go(func() { c.daemon(ctx, r) })
 	wg.Wait()
+	at := r.place(c.o.Listen)
+	r.listen = at.listen
+	if r.Postfix != nil && r.Postfix.Err == nil {
+		r.Postfix.look(at)
+	}
 	r.answer()
 	c.hosts(ctx, r)
 	r.recall()

@@ -20,6 +20,9 @@ type DaemonView struct {
 	STS policy.STS
 	// Lines is the view in the daemon's own words.
 	Lines []string
+	// Listen are the addresses on which it listens, as the configuration writes
+	// them; empty if it did not say.
+	Listen []string
 	// Err says why there is no view; the rest is empty then.
 	Err error
 }

@@ -51,7 +51,7 @@ func FuzzSettings(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		p := &Postfix{Settings: readSettings(s)}
-		p.look([]string{"127.0.0.1:8461", "unix:/run/x"})
+		p.look(place{listen: []string{"127.0.0.1:8461", "unix:/run/x"}})
 		for _, m := range socketmaps(p.Settings[setMaps]) {
 			if strings.ContainsAny(m.name, ": ,") || !strings.Contains(s, m.address) {
 				t.Errorf("%q has a map %q", s, m)

@@ -49,7 +49,8 @@ type Conclusion struct {
 	Because []string
 	// Remedy says what can be done, and by whom; it may be empty.
 	Remedy string
-	// Here is what this machine lacks for the summary to come true.
+	// Here is what this machine lacks for the summary to come true, what harms
+	// most first.
 	Here []string
 }
 
@@ -66,6 +67,12 @@ func (r *Report) conclude() {
 		c.first(network)
 	}
 	r.decisive().overruleByProbes(&c)
+	if r.Postfix != nil {
+		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
+		if c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound {
+			c.Here = append(c.Here, r.Postfix.harmToDANE()...)
+		}
+	}
 	if r.Blind {
 		c.Here = append(c.Here, "DANE is off: "+r.blindness())
 	}
@@ -73,12 +80,6 @@ func (r *Report) conclude() {
 		c.Here = append(c.Here, "this machine does not know the port of the service in the key (/etc/services), so no TLSA record is looked up")
 	}
 	c.Here = append(c.Here, r.disagreement()...)
-	if r.Postfix != nil {
-		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
-		if c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound {
-			c.Here = append(c.Here, r.Postfix.harmToDANE()...)
-		}
-	}
 	r.Conclusion = c
 }
 

@@ -43,6 +43,8 @@ type Postfix struct {
 	Said []string
 	// Lacks says what they lack, one sentence each.
 	Lacks []string
+	// Elsewhere says that Postfix asks another daemon; empty if it does not.
+	Elsewhere string
 	// Err says why they could not be read; the rest is empty then.
 	Err error
 }
@@ -59,13 +61,35 @@ func (c *Checker) postfix(ctx context.Context, r *Report) {
 		r.Postfix = &Postfix{Err: err}
 		return
 	}
-	p := &Postfix{Settings: settings.Values, Said: settings.Said}
-	p.look(c.o.Listen)
-	r.Postfix = p
+	r.Postfix = &Postfix{Settings: settings.Values, Said: settings.Said}
 }
 
-// look finds what the settings lack, for a daemon at listen.
-func (p *Postfix) look(listen []string) {
+// place is where the daemon listens, by its configuration, or, where running is
+// set, by its own word: systemd may hold its sockets.
+type place struct {
+	listen  []string
+	running bool
+}
+
+// place returns where the daemon listens.
+func (r *Report) place(configured []string) place {
+	if r.Daemon != nil && len(r.Daemon.Listen) > 0 {
+		return place{r.Daemon.Listen, true}
+	}
+	return place{listen: configured}
+}
+
+// String says where it listens.
+func (at place) String() string {
+	says := "the daemon is to listen on "
+	if at.running {
+		says = "the daemon listens on "
+	}
+	return says + strings.Join(at.listen, ", ")
+}
+
+// look finds what the settings lack, for a daemon at a place.
+func (p *Postfix) look(at place) {
 	lacks := func(format string, args ...any) { p.Lacks = append(p.Lacks, fmt.Sprintf(format, args...)) }
 	switch level := p.Settings[setLevel]; {
 	case level == "" || level == "none":
@@ -78,21 +102,37 @@ func (p *Postfix) look(listen []string) {
 	}
 	maps := socketmaps(p.Settings[setMaps])
 	if len(maps) == 0 {
-		lacks("%s asks no socketmap: Postfix does not ask the daemon; add socketmap:inet:%s:policy", setMaps, first(listen, "127.0.0.1:8461"))
+		lacks("%s asks no socketmap: Postfix does not ask the daemon; add %s", setMaps, mapAt(at.listen))
+	}
+	if p.Elsewhere = elsewhere(maps, at); p.Elsewhere != "" {
+		lacks("%s", p.Elsewhere)
 	}
 	for _, m := range maps {
-		p.lookAt(m, listen, lacks)
+		p.lookAt(m, lacks)
 	}
 	if !p.hasCAs() {
 		lacks("%s and %s are empty and %s is no: Postfix trusts no authority, so mail to every domain that enforces MTA-STS is deferred", setCAFile, setCAPath, setDefaultCAs)
 	}
 }
 
-// lookAt looks at one of the maps.
-func (p *Postfix) lookAt(m socketmapRef, listen []string, lacks func(string, ...any)) {
-	if len(listen) > 0 && !m.at(listen) {
-		lacks("%s asks %s, and the configuration listens on %s", setMaps, m.address, strings.Join(listen, ", "))
+// elsewhere says that none of the maps is asked where the daemon is; empty if
+// one is, or if that is not known.
+func elsewhere(maps []socketmapRef, at place) string {
+	if len(maps) == 0 || len(at.listen) == 0 {
+		return ""
 	}
+	var asked []string
+	for _, m := range maps {
+		if m.at(at.listen) {
+			return ""
+		}
+		asked = append(asked, m.address)
+	}
+	return fmt.Sprintf("%s asks %s, and %s", setMaps, strings.Join(asked, ", "), at)
+}
+
+// lookAt looks at one of the maps.
+func (p *Postfix) lookAt(m socketmapRef, lacks func(string, ...any)) {
 	known, ok := policymap.FindMap(m.name)
 	switch {
 	case !ok:
@@ -112,8 +152,19 @@ func (p *Postfix) harm(kind policy.Kind) []string {
 		return nil
 	}
 	var harm []string
-	if kind != policy.NotFound && len(socketmaps(p.Settings[setMaps])) == 0 {
+	maps := socketmaps(p.Settings[setMaps])
+	switch {
+	case kind == policy.NotFound:
+		return nil
+	case len(maps) == 0:
 		harm = append(harm, setMaps+" asks no socketmap, so Postfix does not know of this")
+	case p.Elsewhere != "":
+		harm = append(harm, p.Elsewhere+", so Postfix does not know of this")
+	}
+	for _, m := range maps {
+		if known, ok := policymap.FindMap(m.name); ok && known.TLSRPT && kind == policy.Secure && p.olderThan(3, 10) {
+			harm = append(harm, fmt.Sprintf("map %s needs Postfix 3.10, so Postfix %s defers this mail", m.name, p.Settings[setVersion]))
+		}
 	}
 	if kind == policy.DANEOnly && !p.dnssec() {
 		harm = append(harm, setDNS+" is not dnssec, so Postfix defers this mail")
@@ -166,49 +217,6 @@ func (p *Postfix) olderThan(major, minor int) bool {
 	return err1 == nil && err2 == nil && (ours < major || ours == major && second < minor)
 }
 
-// socketmapRef is a socketmap in main.cf.
-type socketmapRef struct{ address, name string }
-
-// socketmaps returns the socketmaps in a list of maps, in their order
-// (socketmap_table(5)).
-func socketmaps(list string) []socketmapRef {
-	var found []socketmapRef
-	for _, word := range strings.FieldsFunc(list, func(c rune) bool { return strings.ContainsRune(", \t\r\n{}", c) }) {
-		word = strings.TrimPrefix(word, "proxy:")
-		rest, ok := strings.CutPrefix(word, "socketmap:")
-		colon := strings.LastIndexByte(rest, ':')
-		if !ok || colon < 0 {
-			continue
-		}
-		found = append(found, socketmapRef{strings.TrimPrefix(rest[:colon], "inet:"), rest[colon+1:]})
-	}
-	return found
-}
-
-// at reports whether the map is asked at one of the addresses.
-func (m socketmapRef) at(listen []string) bool {
-	for _, l := range listen {
-		// Postfix names Unix sockets from within its queue directory.
-		path, unix := strings.CutPrefix(l, "unix:")
-		if asked, ok := strings.CutPrefix(m.address, "unix:"); ok && unix && strings.HasSuffix(path, strings.TrimPrefix(asked, "/")) {
-			return true
-		}
-		if strings.Replace(m.address, "localhost:", "127.0.0.1:", 1) == l || m.address == l {
-			return true
-		}
-	}
-	return false
-}
-
-func first(list []string, otherwise string) string {
-	for _, s := range list {
-		if !strings.HasPrefix(s, "unix:") {
-			return s
-		}
-	}
-	return otherwise
-}
-
 // Exception is how a domain is excepted from every policy.
 type Exception struct {
 	// Line stands in a table of its own.
@@ -238,7 +246,7 @@ func (r *Report) Exception() Exception {
 	if r.allEncrypt() {
 		level = "encrypt"
 	}
-	maps := "socketmap:inet:127.0.0.1:8461:policy"
+	maps := mapAt(r.listen)
 	if r.Postfix != nil && len(socketmaps(r.Postfix.Settings[setMaps])) > 0 {
 		maps = strings.Join(strings.Fields(r.Postfix.Settings[setMaps]), " ")
 	}

@@ -53,6 +53,8 @@ type Report struct {
 	// network does not give now, as far as it differs; nil if the daemon knows
 	// no more.
 	Recalled *Report
+
+	listen []string // where the daemon listens
 }
 
 // decisive is the report that the conclusion is drawn from.

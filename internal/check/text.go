@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"tlspolicyd/resolver/dnstrace"
 	"tlspolicyd/resolver/mtasts"
@@ -17,6 +18,8 @@ import (
 const (
 	// maxShown is how much of one line is shown, in characters.
 	maxShown = 400
+	// firstLines is within how many lines stands what matters.
+	firstLines = 5
 	// maxPolicyLines is how many lines of a policy are shown.
 	maxPolicyLines = 60
 )
@@ -26,15 +29,7 @@ const (
 func (r *Report) Text() string {
 	t := &text{}
 	t.line("%s: %s", r.Key, r.Conclusion.Summary)
-	for _, why := range r.Conclusion.Because {
-		t.item("because", "%s", why)
-	}
-	for _, here := range r.Conclusion.Here {
-		t.item("here", "%s", here)
-	}
-	if r.Conclusion.Remedy != "" {
-		t.item("remedy", "%s", r.Conclusion.Remedy)
-	}
+	r.Conclusion.text(t)
 	heading := "answers"
 	if r.Recalled != nil {
 		heading = "answers, from what the daemon remembers"
@@ -51,10 +46,29 @@ func (r *Report) Text() string {
 	r.textPostfix(t)
 	if e := r.Exception(); r.Conclusion.Outcome != Undeliverable {
 		t.head("to except it from every policy")
-		t.item("table", "%s", e.Line)
-		t.item("main.cf", "%s", e.Setting)
+		t.whole("table", e.Line)
+		t.whole("main.cf", e.Setting)
 	}
 	return t.b.String()
+}
+
+// text shows the causes, what is wrong here and the remedy: the first of each
+// within the first lines, as many as there is room for, and the others below.
+func (c *Conclusion) text(t *text) {
+	room := firstLines - 1
+	if c.Remedy != "" {
+		room--
+	}
+	here := min(len(c.Here), 1)
+	because := min(len(c.Because), room-here)
+	here = min(len(c.Here), room-because)
+	t.items("because", c.Because[:because])
+	t.items("here", c.Here[:here])
+	if c.Remedy != "" {
+		t.item("remedy", "%s", c.Remedy)
+	}
+	t.items("because", c.Because[because:])
+	t.items("here", c.Here[here:])
 }
 
 func (r *Report) textServers(t *text) {
@@ -261,18 +275,37 @@ func (r *Report) textPostfix(t *text) {
 // text is a text in the making.
 type text struct{ b strings.Builder }
 
-// line adds a line, fit for a terminal whoever wrote it.
+// line adds a line, fit for a terminal whoever wrote it, and not too long.
 func (t *text) line(format string, args ...any) {
-	s := []rune(strings.ToValidUTF8(fmt.Sprintf(format, args...), "?"))
+	s := []rune(fmt.Sprintf(format, args...))
 	if len(s) > maxShown {
 		s = append(s[:maxShown], []rune("...")...)
 	}
-	for i, c := range s {
-		if !unicode.IsPrint(c) {
-			s[i] = '?'
+	t.add(string(s))
+}
+
+// add adds a line, fit for a terminal.
+func (t *text) add(s string) {
+	s = strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || !unicode.IsPrint(c) {
+			return '?'
 		}
+		return c
+	}, s)
+	t.b.WriteString(strings.TrimRight(s, " ") + "\n")
+}
+
+// whole adds what is to be pasted, which is never cut, with a word before it.
+func (t *text) whole(word, s string) { t.add(fmt.Sprintf(itemFormat, word, s)) }
+
+// itemFormat is a line with a word before it.
+const itemFormat = "  %-8s %s"
+
+// items adds a line for each of the sentences.
+func (t *text) items(word string, sentences []string) {
+	for _, s := range sentences {
+		t.item(word, "%s", s)
 	}
-	t.b.WriteString(strings.TrimRight(string(s), " ") + "\n")
 }
 
 func (t *text) head(s string) {
@@ -282,7 +315,7 @@ func (t *text) head(s string) {
 
 // item adds a line with a word before it.
 func (t *text) item(word, format string, args ...any) {
-	t.line("  %-8s %s", word, fmt.Sprintf(format, args...))
+	t.line(itemFormat, word, fmt.Sprintf(format, args...))
 }
 
 // lookup shows one question to the DNS.

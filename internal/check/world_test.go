@@ -302,10 +302,11 @@ func status(code int, text string, headers ...string) http.Handler {
 
 // memory is a daemon that knows a fact.
 type memory struct {
-	sts policy.STS
-	err error
+	sts    policy.STS
+	err    error
+	listen []string
 }
 
 func (m memory) View(context.Context, policy.Domain) (check.DaemonView, error) {
-	return check.DaemonView{STS: m.sts, Lines: []string{"a line of the daemon"}}, m.err
+	return check.DaemonView{STS: m.sts, Lines: []string{"a line of the daemon"}, Listen: m.listen}, m.err
 }
