@@ -44,7 +44,7 @@ done
 cp -R docs "$root/doc"
 # The others are of use beside the source only.
 mkdir "$root/doc/contrib"
-for part in grafana postfix prometheus unbound; do
+for part in grafana nginx postfix prometheus unbound; do
 	cp -R "contrib/$part" "$root/doc/contrib/"
 done
 find "$root/doc" -type d -exec chmod 755 {} +

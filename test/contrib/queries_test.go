@@ -1,5 +1,5 @@
-// Package contrib tests what contrib offers for Prometheus and Grafana against
-// what the daemon shows.
+// Package contrib tests what contrib offers: for Prometheus and Grafana against
+// what the daemon shows, and for nginx as a policy host that is asked.
 package contrib
 
 import (
