@@ -25,6 +25,8 @@ type world struct {
 	sites map[string]site
 	// lookTakes, fetchTakes and daneTakes are how long the network needs.
 	lookTakes, fetchTakes, daneTakes time.Duration
+	// spread is how much earlier refreshes come, of a tenth; nil means not at all.
+	spread func() float64
 
 	looks, fetches, danes map[string]int
 	fetching, top         int
@@ -151,7 +153,7 @@ func (w *world) Fetch(ctx context.Context, domain policy.Domain, prev policy.STS
 	if prev.Wanted != "" {
 		next.ID = prev.Wanted
 	}
-	next.Refresh = refreshAt(now, p)
+	next.Refresh = w.refreshAt(now, p)
 	if end := next.Expires(); end.After(now) {
 		next.Recheck = earlier(next.Recheck, end)
 	}
@@ -161,7 +163,7 @@ func (w *world) Fetch(ctx context.Context, domain policy.Domain, prev policy.STS
 func (w *world) Adopt(prev policy.STS, p *policy.STSPolicy, id string, fetched time.Time) policy.STS {
 	next := prev
 	next.Policy, next.ID, next.Fetched, next.Failure, next.Lost, next.Wanted = p, id, fetched, policy.Failure{}, false, ""
-	next.Refresh = refreshAt(fetched, p)
+	next.Refresh = w.refreshAt(fetched, p)
 	if end := next.Expires(); end.After(time.Now()) {
 		next.Recheck = earlier(next.Recheck, end)
 	}
@@ -169,11 +171,15 @@ func (w *world) Adopt(prev policy.STS, p *policy.STSPolicy, id string, fetched t
 }
 
 // refreshAt is when a policy is fetched again.
-func refreshAt(fetched time.Time, p *policy.STSPolicy) time.Time {
+func (w *world) refreshAt(fetched time.Time, p *policy.STSPolicy) time.Time {
 	if p.MaxAge <= 5*time.Minute {
 		return time.Time{}
 	}
-	return fetched.Add(max(5*time.Minute, min(24*time.Hour, p.MaxAge/2)))
+	wait := min(24*time.Hour, p.MaxAge/2)
+	if w.spread != nil {
+		wait -= time.Duration(w.spread() * float64(wait/10))
+	}
+	return fetched.Add(max(5*time.Minute, wait))
 }
 
 func (w *world) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
