@@ -47,6 +47,8 @@ type Resolver interface {
 	Look(ctx context.Context, domain policy.Domain, prev policy.STS) policy.STS
 	// Fetch fetches the policy over HTTPS, for prev.Wanted, or as a refresh
 	// when that is empty. A success replaces the policy, a failure never does.
+	// If there is no place for the fetch, policy and failure come back as they
+	// were; a refresh then says in Refresh when it is to be tried again.
 	Fetch(ctx context.Context, domain policy.Domain, prev policy.STS) policy.STS
 	// Adopt makes the fact that a fetch would have brought that another relay
 	// made at a past time; only the time of the next fetch is our own.
@@ -79,8 +81,9 @@ type Options struct {
 	// Idle is how long a domain may go without a question before its policy
 	// is no longer refreshed; 0 means 30 days.
 	Idle time.Duration
-	// FirstFetches is how many policies are fetched for questions at a time;
-	// 0 means 2,048.
+	// FirstFetches is how many policies are fetched for questions at a time,
+	// those included that wait for a place at their host, which the resolver
+	// gives out; 0 means 8,192.
 	FirstFetches int
 	// Refreshes is how many policies are refreshed at a time; 0 means 32.
 	Refreshes int
@@ -194,7 +197,7 @@ func (o *Options) setDefaults() {
 	o.AnswerWithin = orDefault(o.AnswerWithin, 10*time.Second)
 	o.Recheck = orDefault(o.Recheck, time.Minute)
 	o.Idle = orDefault(o.Idle, 30*24*time.Hour)
-	o.FirstFetches = orDefault(o.FirstFetches, 2048)
+	o.FirstFetches = orDefault(o.FirstFetches, 8192)
 	o.Refreshes = orDefault(o.Refreshes, 32)
 	if o.Log == nil {
 		o.Log = zap.NewNop()

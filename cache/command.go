@@ -173,6 +173,10 @@ func (c *Cache) renew(f *flight) {
 		defer c.fetches.release()
 		return c.resolver.Fetch(f.ctx, f.domain, next)
 	}()
+	if f.ctx.Err() == nil && putOff(&next, &fetched) {
+		f.end(outcome{err: ErrBusy})
+		return
+	}
 	c.fetched(f, &next, &fetched)
 	if f.ctx.Err() != nil {
 		return

@@ -270,7 +270,19 @@ func (c *Cache) fetch(f *flight, prev *policy.STS) {
 		defer c.fetches.release()
 		return c.resolver.Fetch(f.ctx, f.domain, *prev)
 	}()
-	c.fetched(f, prev, &next)
+	switch {
+	case !putOff(prev, &next):
+		c.fetched(f, prev, &next)
+	case f.ctx.Err() == nil && next.InForce(time.Now()):
+		c.learn(f, &next)
+	}
+}
+
+// putOff reports whether a fetch neither brought a policy nor failed: there was
+// no place for it. Of a domain without a policy in force nothing is remembered
+// then, so that the next question tries again.
+func putOff(prev, next *policy.STS) bool {
+	return next.Policy == prev.Policy && next.Failure == prev.Failure
 }
 
 // fetched commits what a fetch brought and has it saved in the shared store. It

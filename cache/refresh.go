@@ -241,7 +241,7 @@ func (c *Cache) fetchAgain(f *flight, sts *policy.STS) string {
 		c.hold(f.domain, later(next.Refresh, time.Now().Add(retryWrites)))
 	}
 	switch {
-	case f.ctx.Err() != nil:
+	case f.ctx.Err() != nil || putOff(sts, &next):
 		return RefreshSkipped
 	case next.Failure.At.IsZero():
 		return RefreshOK

@@ -48,6 +48,7 @@ type site struct {
 	ttl    time.Duration // of its TXT record, or of the absence; 5 min if zero
 	noDNS  bool          // the TXT lookup fails
 	text   string        // of its policy; the fetch fails if empty
+	full   bool          // there is no place for a fetch from its host
 	dane   policy.DANE   // MX zero: the lookup fails
 	daneIn time.Duration // TTL of the DANE fact; 5 min if zero
 }
@@ -140,6 +141,12 @@ func (w *world) Fetch(ctx context.Context, domain policy.Domain, prev policy.STS
 	}
 	now := time.Now()
 	next := prev
+	if s.full {
+		if prev.Wanted == "" {
+			next.Refresh = now.Add(time.Hour)
+		}
+		return next
+	}
 	next.Wanted = ""
 	p, err := parseTest(s.text)
 	if err != nil {
