@@ -115,7 +115,7 @@ func (c *chain) step(aliases []dns.RR) error {
 	target := strings.ToLower(aliases[0].(*dns.CNAME).Target)
 	c.passed = append(slices.Clone(c.passed), c.name)
 	if slices.Contains(c.passed, target) {
-		return causef(KindLoop, "the aliases form a loop: %q points back to %q", c.name, target)
+		return causef(KindLoop, "%w: %q points back to %q", ErrLoop, c.name, target)
 	}
 	if len(c.passed) > maxLinks {
 		return causef(KindLoop, "more than %d aliases in a row", maxLinks)

@@ -325,3 +325,17 @@ func TestCanonical(t *testing.T) {
 		}
 	}
 }
+
+// Only a loop is an answer; who gave up on a long chain does not know its end.
+func TestLoopIsToldFromALongChain(t *testing.T) {
+	for text, want := range map[string]bool{
+		"a0.test. 60 CNAME a0.test.":                             true,
+		"a0.test. 60 CNAME a1.test.\na1.test. 60 CNAME a0.test.": true,
+		links(9): false,
+	} {
+		_, err := newChain("a0.test.", dns.TypeTXT).add(message{answer: text}.msg(t), Secure)
+		if e, ok := errors.AsType[*cause](err); !ok || e.kind != KindLoop || errors.Is(err, ErrLoop) != want {
+			t.Errorf("%q: got %v, want a loop: %v", text, err, want)
+		}
+	}
+}

@@ -9,8 +9,13 @@ import (
 	"github.com/miekg/dns"
 )
 
+// ErrLoop is what an error of [KindLoop] wraps if the aliases do form a loop. Then
+// the DNS has answered: no record can be at the name, and there is nothing to
+// wait for.
+var ErrLoop = errors.New("the aliases form a loop")
+
 // Kind says why a query has no answer. With every kind but [KindName] it is
-// not known whether there are records.
+// not known whether there are records, see also [ErrLoop].
 type Kind uint8
 
 // The kinds of errors.
@@ -73,7 +78,7 @@ func (k Kind) final() bool {
 
 // Error is why a query has no answer: of several tries, the one that says
 // most. Whoever gets it must not take it for "there is none", save for
-// [KindName].
+// [KindName] and [ErrLoop].
 type Error struct {
 	Kind Kind
 	// Server is the address of the server that was asked; empty when none

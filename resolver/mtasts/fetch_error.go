@@ -20,6 +20,7 @@ const (
 	resultSize    = "size"    // more bytes than allowed
 	resultTimeout = "timeout" // the time was over
 	resultSyntax  = "syntax"  // a file that is no policy
+	resultBusy    = "busy"    // not tried: too many fetches; never a Failure
 )
 
 // fetchError says why a fetch failed.

@@ -2,6 +2,7 @@ package mtasts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,15 +20,16 @@ const stagger = 250 * time.Millisecond
 
 // attempt is the outcome of connecting to one address.
 type attempt struct {
-	conn net.Conn
+	conn *slotConn
 	err  error
 }
 
 // race connects to addrs, one after the other at an interval of stagger, or as
 // soon as one has failed, and returns the first connection that stands. The
 // others are closed. What is dialled is an address, never a name: nobody can
-// put another one in its place after it was checked.
-func (f *fetcher) race(ctx context.Context, addrs []netip.Addr) (net.Conn, error) {
+// put another one in its place after it was checked. If there was no place for
+// one of the connections, the error wraps errBusy.
+func (t *transfer) race(ctx context.Context, addrs []netip.Addr) (*slotConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan attempt, len(addrs))
 	var wg sync.WaitGroup
@@ -41,10 +43,10 @@ func (f *fetcher) race(ctx context.Context, addrs []netip.Addr) (net.Conn, error
 			}
 		}
 	}()
-	var firstErr error
+	var failed failures
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for started, failed := 0, 0; failed < len(addrs); {
+	for started := 0; failed.count < len(addrs); {
 		var next <-chan time.Time
 		if started < len(addrs) {
 			next = timer.C
@@ -53,39 +55,63 @@ func (f *fetcher) race(ctx context.Context, addrs []netip.Addr) (net.Conn, error
 		case <-next:
 			addr := addrs[started]
 			started++
-			wg.Go(func() { results <- f.attempt(ctx, addr) })
+			wg.Go(func() { results <- t.attempt(ctx, addr) })
 			timer.Reset(stagger)
 		case r := <-results:
 			if r.err == nil {
 				return r.conn, nil
 			}
-			failed++
-			if firstErr == nil {
-				firstErr = r.err
-			}
+			failed.add(r.err)
 			timer.Reset(0)
 		}
 	}
-	if len(addrs) > 1 {
-		return nil, fmt.Errorf("%w (and %d more addresses)", firstErr, len(addrs)-1)
+	return nil, failed.err()
+}
+
+// failures are the attempts that failed.
+type failures struct {
+	count       int
+	first, busy error
+}
+
+func (f *failures) add(err error) {
+	f.count++
+	if f.first == nil {
+		f.first = err
 	}
-	return nil, firstErr
+	if f.busy == nil && errors.Is(err, errBusy) {
+		f.busy = err
+	}
+}
+
+// err returns the first of them. One that was not made goes before: that
+// address may be a good one.
+func (f *failures) err() error {
+	switch {
+	case f.busy != nil:
+		return f.busy
+	case f.count > 1:
+		return fmt.Errorf("%w (and %d more addresses)", f.first, f.count-1)
+	default:
+		return f.first
+	}
 }
 
 // attempt connects to one address.
-func (f *fetcher) attempt(ctx context.Context, addr netip.Addr) attempt {
+func (t *transfer) attempt(ctx context.Context, addr netip.Addr) attempt {
 	target := netip.AddrPortFrom(addr, httpsPort).String()
-	if err := f.slots.acquire(ctx, addr); err != nil {
-		return attempt{err: fmt.Errorf("connecting to %s: %w: %w", target, errBusy, err)}
+	leave, err := t.gate.enter(ctx, addr, t.patient)
+	if err != nil {
+		return attempt{err: fmt.Errorf("connecting to %s: %w", target, err)}
 	}
 	started := time.Now()
-	conn, err := f.dial(ctx, "tcp", target)
+	conn, err := t.dial(ctx, "tcp", target)
 	traceOf(ctx).connected(target, started, err)
 	if err != nil {
-		f.slots.release(addr)
+		leave()
 		return attempt{err: &connectError{target: target, err: err}}
 	}
-	return attempt{conn: &slotConn{Conn: conn, release: sync.OnceFunc(func() { f.slots.release(addr) })}}
+	return attempt{conn: &slotConn{Conn: conn, addr: addr, release: sync.OnceFunc(leave)}}
 }
 
 // connectError is a connection that could not be made.
@@ -100,9 +126,10 @@ func (e *connectError) Error() string {
 
 func (e *connectError) Unwrap() error { return e.err }
 
-// slotConn gives its slot back when it is closed.
+// slotConn gives its place back when it is closed.
 type slotConn struct {
 	net.Conn
+	addr    netip.Addr
 	release func()
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"tlspolicyd/resolver/dnsclient"
-	"tlspolicyd/resolver/policy"
 )
 
 // dialer is a network on which every address behaves as it is told.
@@ -87,6 +86,20 @@ func addrs(list ...string) []netip.Addr {
 	return all
 }
 
+// newTransfer returns a transfer that is about to connect.
+func newTransfer(d *dialer) *transfer {
+	first, _ := newGates(time.Minute)
+	return &transfer{fetcher: &fetcher{dial: d.dial}, gate: first, patient: time.Now().Add(first.patience)}
+}
+
+// checkNothingLeft checks that what was taken was given back.
+func checkNothingLeft(t *testing.T, d *dialer, g *gate) {
+	t.Helper()
+	if open, _ := d.counts(); open != 0 || len(g.slots.inUse) != 0 || len(g.places) != 0 {
+		t.Errorf("%d connections, %d slots and %d places are left", open, len(g.slots.inUse), len(g.places))
+	}
+}
+
 func TestRace(t *testing.T) {
 	const ms = time.Millisecond
 	refused := map[string]error{
@@ -137,8 +150,8 @@ func TestRace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tt.d.start = time.Now()
-				f := &fetcher{slots: newSlots(maxPerAddress), dial: tt.d.dial}
-				conn, err := f.race(t.Context(), tt.addrs)
+				tr := newTransfer(tt.d)
+				conn, err := tr.race(t.Context(), tt.addrs)
 				if took := time.Since(tt.d.start); took != tt.took {
 					t.Errorf("it took %v, want %v", took, tt.took)
 				}
@@ -152,14 +165,12 @@ func TestRace(t *testing.T) {
 				} else if err != nil {
 					t.Fatal(err)
 				} else {
-					if got := conn.(*slotConn).Conn.(*countedConn).address; got != tt.winner {
+					if got := conn.Conn.(*countedConn).address; got != tt.winner {
 						t.Errorf("got %s, want %s", got, tt.winner)
 					}
 					conn.Close()
 				}
-				if tt.d.open != 0 || len(f.slots.inUse) != 0 {
-					t.Errorf("%d connections and %d slots are left", tt.d.open, len(f.slots.inUse))
-				}
+				checkNothingLeft(t, tt.d, tr.gate)
 			})
 		})
 	}
@@ -168,60 +179,14 @@ func TestRace(t *testing.T) {
 func TestRaceEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dialer{start: time.Now()}
-		f := &fetcher{slots: newSlots(maxPerAddress), dial: d.dial}
+		tr := newTransfer(&d)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := f.race(ctx, addrs("198.41.0.1", "198.41.0.2", "198.41.0.3", "198.41.0.4", "198.41.0.5", "198.41.0.6"))
+		_, err := tr.race(ctx, addrs("198.41.0.1", "198.41.0.2", "198.41.0.3", "198.41.0.4", "198.41.0.5", "198.41.0.6"))
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(d.start) != time.Second {
 			t.Errorf("got %v after %v", err, time.Since(d.start))
 		}
-		if len(f.slots.inUse) != 0 {
-			t.Errorf("%d slots are left", len(f.slots.inUse))
-		}
-	})
-}
-
-func TestConnectionsToOneAddressAreBounded(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		d := dialer{after: map[string]time.Duration{"198.41.0.4:443": 0, "198.41.0.5:443": 0}, start: time.Now()}
-		r, zones := newInMemory(t, ca, func(o *Options) { o.Dial = d.dial })
-		zones.SetZone("mta-sts.example.com. A 198.41.0.4\nmta-sts.example.net. A 198.41.0.5\n")
-		var wg sync.WaitGroup
-		failures := make([]policy.Failure, 100)
-		for i := range failures {
-			wg.Go(func() {
-				got := r.Fetch(t.Context(), mustDomain(t, "example.com"), policy.STS{Wanted: "1"})
-				failures[i] = got.Failure
-			})
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if open, _ := d.counts(); open != 64 {
-			t.Errorf("%d connections are open, want 64", open)
-		}
-		wg.Go(func() { r.Fetch(t.Context(), mustDomain(t, "example.net"), policy.STS{Wanted: "1"}) })
-		synctest.Wait()
-		if open, _ := d.counts(); open != 65 {
-			t.Errorf("%d connections are open, want one to another address too", open)
-		}
-		wg.Wait()
-		busy := 0
-		for _, f := range failures {
-			if f.Kind != "timeout" {
-				t.Errorf("got %+v", f)
-			}
-			if f.Reason == "time-out while connecting to 198.41.0.4:443: "+errBusy.Error() {
-				busy++
-			}
-		}
-		open, opened := d.counts()
-		if busy == 0 || busy+opened-1 != len(failures) {
-			t.Errorf("%d of %d waited to the end, and %d connections were made", busy, len(failures), opened)
-		}
-		if open != 0 || len(r.fetcher.slots.inUse) != 0 {
-			t.Errorf("%d connections and %d slots are left", open, len(r.fetcher.slots.inUse))
-		}
+		checkNothingLeft(t, &d, tr.gate)
 	})
 }
 

@@ -221,7 +221,7 @@ func TestLargeBodiesTakeNoMemory(t *testing.T) {
 		h := startHost(t, ca, nil, handler)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		text, failed := h.fetcher.fetch(t.Context(), mustDomain(t, "example.com"))
+		text, failed := h.fetcher.fetch(t.Context(), mustDomain(t, "example.com"), h.fetcher.first)
 		runtime.ReadMemStats(&after)
 		if failed == nil || text != "" {
 			t.Errorf("%s: got %d bytes", name, len(text))

@@ -2,6 +2,7 @@ package mtasts
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,10 @@ func CheckPolicy(text string) (*policy.STSPolicy, []Finding) {
 	if r.found.refused() {
 		return nil, r.found.all()
 	}
-	return &r.policy, r.found.all()
+	// A part of the reader would keep all of it.
+	p := r.policy
+	p.MX = slices.Clone(p.MX)
+	return &p, r.found.all()
 }
 
 // checkDocument finds what is wrong with a file as such, when it makes no sense

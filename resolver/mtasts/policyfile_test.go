@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -243,4 +244,31 @@ func TestPolicyErrorHoldsEveryProblem(t *testing.T) {
 	if refused.Line != 1 || refused.Column != 10 || refused.Text != "STSv2" {
 		t.Errorf("the first is %+v", refused.Finding)
 	}
+}
+
+// Policies are kept by the million: nothing that was needed to read one may
+// live as long.
+func TestPolicyIsAllThatIsKept(t *testing.T) {
+	const (
+		n    = 1000
+		most = 200 // the policy, and the patterns of its two hosts
+		text = "version: STSv1\nmode: enforce\nmx: mx1.example.com\nmx: *.example.net\nmax_age: 604800\n"
+	)
+	kept := make([]*policy.STSPolicy, n)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range kept {
+		p, err := ParsePolicy(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[i] = p
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n; each > most {
+		t.Errorf("a policy takes %d bytes beside its text, want at most %d", each, most)
+	}
+	runtime.KeepAlive(kept)
 }

@@ -26,7 +26,7 @@ type DNS interface {
 // Metrics counts what a [Resolver] does. Its methods must not block.
 type Metrics interface {
 	// Fetched counts a fetch that ended with result: ok, dns, address,
-	// connect, tls, status, type, size, timeout or syntax.
+	// connect, tls, status, type, size, timeout, syntax or busy.
 	Fetched(result string)
 }
 
@@ -158,6 +158,10 @@ func (r *Resolver) look(ctx context.Context, domain policy.Domain) lookOutcome {
 			detail: "the domain is too long for a name with _mta-sts before it"}
 	}
 	answer, err := r.dns.Query(ctx, name, dns.TypeTXT)
+	if errors.Is(err, dnsclient.ErrLoop) {
+		// RFC 8461, section 3.1: aliases are followed; these lead nowhere.
+		return lookOutcome{state: policy.RecordAbsent, ttl: r.rules.recheck, detail: oneLine(err.Error())}
+	}
 	if err != nil {
 		return lookOutcome{state: policy.RecordFailed, detail: oneLine(err.Error())}
 	}
@@ -187,13 +191,15 @@ func texts(records []dns.RR) []string {
 // as a refresh of prev.Policy, and returns the fact that follows. A success
 // replaces the policy, a failure never does. If ctx is cancelled meanwhile,
 // prev comes back unchanged, and also if it neither wants a policy nor has one
-// (RFC 8461, section 3.1: without a record there is no policy to fetch).
+// (RFC 8461, section 3.1: without a record there is no policy to fetch). If
+// there was no place for the fetch, policy, failure and Wanted come back as they
+// were, and what changes is when the next one is due.
 func (r *Resolver) Fetch(ctx context.Context, domain policy.Domain, prev policy.STS) policy.STS {
 	if prev.Wanted == "" && prev.Policy == nil {
 		return prev
 	}
 	started := time.Now()
-	p, failed := r.fetch(ctx, domain)
+	p, failed := r.fetch(ctx, domain, r.fetcher.gate(&prev))
 	if failed != nil && cancelled(ctx) {
 		return prev
 	}
@@ -211,8 +217,8 @@ func (r *Resolver) Fetch(ctx context.Context, domain policy.Domain, prev policy.
 	return next
 }
 
-func (r *Resolver) fetch(ctx context.Context, domain policy.Domain) (*policy.STSPolicy, *fetchError) {
-	text, failed := r.fetcher.fetch(ctx, domain)
+func (r *Resolver) fetch(ctx context.Context, domain policy.Domain, g *gate) (*policy.STSPolicy, *fetchError) {
+	text, failed := r.fetcher.fetch(ctx, domain, g)
 	if failed != nil {
 		return nil, failed
 	}

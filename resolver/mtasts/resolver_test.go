@@ -3,6 +3,7 @@ package mtasts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"strings"
@@ -17,6 +18,18 @@ import (
 	"tlspolicyd/resolver/dnstest"
 	"tlspolicyd/resolver/policy"
 )
+
+// chainOf is a record behind n aliases.
+func chainOf(n int) string {
+	var zone strings.Builder
+	name := "_mta-sts.example.com."
+	for i := range n {
+		next := fmt.Sprintf("a%d.example.net.", i)
+		fmt.Fprintf(&zone, "%s CNAME %s\n", name, next)
+		name = next
+	}
+	return zone.String() + name + ` TXT "v=STSv1; id=1"`
+}
 
 func TestLook(t *testing.T) {
 	roots := newAuthority(t, "Test Root").file(t)
@@ -36,6 +49,10 @@ func TestLook(t *testing.T) {
 		{"among others", "", "_mta-sts.example.com. TXT \"spf\"\n_mta-sts.example.com. TXT \"v=STSv1;id=1;\"", 0, policy.RecordFound, "1", "", 5 * time.Minute},
 		{"a tab before the delimiter", "", `_mta-sts.example.com. TXT "v=STSv1\009;\009id=1"`, 0, policy.RecordFound, "1", "", 5 * time.Minute},
 		{"behind aliases", "", "_mta-sts.example.com. 60 CNAME x.example.net.\nx.example.net. 30 CNAME y.example.net.\ny.example.net. TXT \"v=STSv1; id=1\"", 0, policy.RecordFound, "1", "", 30 * time.Second},
+		{"aliases that form a loop", "", "_mta-sts.example.com. CNAME x.example.net.\nx.example.net. CNAME _mta-sts.example.com.", 0, policy.RecordAbsent, "", "the aliases form a loop", time.Minute},
+		{"an alias of itself", "", "_mta-sts.example.com. CNAME _mta-sts.example.com.", 0, policy.RecordAbsent, "", "the aliases form a loop", time.Minute},
+		{"an alias of nothing", "", "_mta-sts.example.com. CNAME x.example.net.\nexample.net. 60 SOA ns root 1 1 1 1 20", 0, policy.RecordAbsent, "", "no TXT record", 20 * time.Second},
+		{"too many aliases", "", chainOf(9), 0, policy.RecordFailed, "", "more than 8 aliases", time.Minute},
 		{"none", "", "example.com. 60 SOA ns root 1 1 1 1 20\n", 0, policy.RecordAbsent, "", "no TXT record", 20 * time.Second},
 		{"two", "", "_mta-sts.example.com. TXT \"v=STSv1; id=1\"\n_mta-sts.example.com. TXT \"v=STSv1; id=2\"", 0, policy.RecordAbsent, "", "more than one", 5 * time.Minute},
 		{"not in ASCII", "", `_mta-sts.example.com. TXT "v=STSv1; id=1; x=\195\164"`, 0, policy.RecordAbsent, "", "TXT record", 5 * time.Minute},

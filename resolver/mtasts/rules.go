@@ -164,6 +164,9 @@ type fetchOutcome struct {
 // afterFetch returns the fact that follows from prev and a fetch, for
 // prev.Wanted or as a refresh, that ended at now.
 func (r rules) afterFetch(now time.Time, prev policy.STS, o fetchOutcome) policy.STS {
+	if o.kind == resultBusy {
+		return r.putOff(now, prev, o)
+	}
 	next := prev
 	next.Wanted = ""
 	if o.policy != nil {
@@ -260,6 +263,25 @@ func (r rules) failed(now time.Time, next *policy.STS, prev policy.STS, o fetchO
 		// What has expired is fetched when somebody asks, not refreshed.
 		next.Refresh = time.Time{}
 	}
+}
+
+// putOff returns the fact that follows from prev if there was no place for a
+// fetch: nothing was learned. What a look wanted, the next look wants again. A
+// refresh is put off by a random time, as what was put off together would be in
+// its own way again; the whole of what backoff may come to is used for that, as
+// its host may be one of hundreds of thousands of domains, and may hang.
+func (r rules) putOff(now time.Time, prev policy.STS, o fetchOutcome) policy.STS {
+	next := prev
+	if prev.Wanted != "" {
+		next.Recheck = earlier(prev.Recheck, now.Add(r.recheck))
+		return next
+	}
+	most := max(r.retry(), min(maxBackoff, prev.Expires().Sub(now)/4))
+	next.Refresh = now.Add(r.retry() + time.Duration(o.spread*float64(most-r.retry())))
+	if !next.Refresh.Before(next.Expires()) {
+		next.Refresh = time.Time{}
+	}
+	return next
 }
 
 // failedID returns the id that a failure counts against. A refresh asks for no

@@ -1,0 +1,258 @@
+package mtasts
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tlspolicyd/resolver/dnstest"
+	"tlspolicyd/resolver/policy"
+)
+
+// crowd is many fetches at the same time on a network on which every connection
+// stands at once, and hangs.
+type crowd struct {
+	*Resolver
+	t     *testing.T
+	zones *dnstest.Resolver
+	zone  strings.Builder
+	d     *dialer
+	wg    sync.WaitGroup
+
+	mu  sync.Mutex // guards got
+	got map[string]int
+}
+
+func newCrowd(t *testing.T, ca *authority) *crowd {
+	c := &crowd{t: t, d: &dialer{after: make(map[string]time.Duration), start: time.Now()}, got: make(map[string]int)}
+	c.Resolver, c.zones = newInMemory(t, ca, func(o *Options) { o.Dial = c.d.dial })
+	return c
+}
+
+// publish gives the policy host of a domain addresses that hang.
+func (c *crowd) publish(domain string, addresses ...string) {
+	for _, s := range addresses {
+		addr := netip.MustParseAddr(s)
+		qtype := "A"
+		if addr.Is6() {
+			qtype = "AAAA"
+		}
+		fmt.Fprintf(&c.zone, "mta-sts.%s. %s %s\n", domain, qtype, s)
+		c.d.after[netip.AddrPortFrom(addr, httpsPort).String()] = 0
+	}
+	c.zones.SetZone(c.zone.String())
+}
+
+// fetch begins n fetches that follow prev, and counts how they end: by the kind
+// of the failure, or as put off.
+func (c *crowd) fetch(n int, domain string, prev policy.STS) {
+	for range n {
+		c.wg.Go(func() {
+			next := c.Fetch(c.t.Context(), mustDomain(c.t, domain), prev)
+			end := next.Failure.Kind
+			if next.Failure == prev.Failure && next.Policy == prev.Policy && next.Wanted == prev.Wanted {
+				end = "put off"
+			}
+			c.mu.Lock()
+			c.got[end]++
+			c.mu.Unlock()
+		})
+	}
+	synctest.Wait()
+}
+
+func (c *crowd) wantOpen(want int) {
+	c.t.Helper()
+	if open, _ := c.d.counts(); open != want {
+		c.t.Errorf("%d connections are open, want %d", open, want)
+	}
+}
+
+// wantEnds checks how the fetches ended that did so by now.
+func (c *crowd) wantEnds(end string, want int) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.got[end] != want {
+		c.t.Errorf("%d ended with %q, want %d; all: %v", c.got[end], end, want, c.got)
+	}
+}
+
+func (c *crowd) finish() {
+	c.t.Helper()
+	c.wg.Wait()
+	for _, g := range []*gate{c.fetcher.first, c.fetcher.refresh} {
+		checkNothingLeft(c.t, c.d, g)
+	}
+}
+
+func TestConnectionsToOneAddressAreBounded(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		c.publish("example.com", "198.41.0.4")
+		c.publish("example.net", "198.41.0.5")
+		first := policy.STS{Wanted: "1"}
+		c.fetch(1000, "example.com", first)
+		c.wantOpen(64)
+		// Only so many wait; to the others it is said at once.
+		c.wantEnds("put off", 1000-64-512)
+		c.fetch(64, "example.net", first)
+		c.wantOpen(128)
+
+		time.Sleep(10*time.Second - 1)
+		synctest.Wait()
+		c.wantEnds("put off", 1000-64-512)
+		time.Sleep(1)
+		synctest.Wait()
+		c.wantEnds("put off", 1000-64)
+		c.finish()
+		c.wantEnds("timeout", 128)
+	})
+}
+
+func TestPlaceThatIsGivenBackGoesToWhoWaits(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		c.publish("example.com", "198.41.0.4")
+		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		time.Sleep(55 * time.Second)
+		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		c.wantOpen(64)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		c.wantOpen(64)
+		// Who waited has the rest of his minute.
+		time.Sleep(53 * time.Second)
+		synctest.Wait()
+		c.wantOpen(64)
+		c.finish()
+		c.wantEnds("timeout", 128)
+	})
+}
+
+func TestConnectionsAreBoundedInAll(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		for i := range 33 {
+			domain := fmt.Sprintf("d%d.example", i)
+			c.publish(domain, fmt.Sprintf("198.41.0.%d", i))
+			c.fetch(64, domain, policy.STS{Wanted: "1"})
+		}
+		c.wantOpen(2048)
+		c.finish()
+		c.wantEnds("put off", 64)
+	})
+}
+
+func TestAddressesOfOneSubnetCountAsOne(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		first := policy.STS{Wanted: "1"}
+		for i := range 10 {
+			domain := fmt.Sprintf("d%d.example", i)
+			c.publish(domain, fmt.Sprintf("2600:1:2:3::%d", i+1))
+			c.fetch(10, domain, first)
+		}
+		c.wantOpen(64)
+		c.publish("example.net", "2600:1:2:4::1")
+		c.fetch(1, "example.net", first)
+		c.wantOpen(65)
+		c.finish()
+	})
+}
+
+func TestFetchGoesToTheAddressThatHasAPlace(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		c.publish("example.com", "198.41.0.4")
+		c.publish("example.net", "198.41.0.4", "198.41.0.5")
+		first := policy.STS{Wanted: "1"}
+		c.fetch(64, "example.com", first)
+		c.fetch(1, "example.net", first)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c.wantOpen(65)
+		c.finish()
+	})
+}
+
+// A provider that hangs has a quarter of the places for refreshes, and no part
+// in those of questions.
+func TestRefreshesOfOneAddressAreBounded(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, ca)
+		c.publish("example.com", "198.41.0.4")
+		begun := time.Now()
+		prev := policy.STS{Policy: enforce(7 * 24 * time.Hour), ID: "1", Fetched: begun, Refresh: begun}
+		c.fetch(32, "example.com", prev)
+		c.wantOpen(8)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c.wantEnds("put off", 24)
+		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		c.wantOpen(72)
+		c.finish()
+		c.wantEnds("timeout", 72)
+	})
+}
+
+func TestPutOff(t *testing.T) {
+	const day = 24 * time.Hour
+	inForce := learned(7 * day)
+	changed := inForce
+	changed.Wanted, changed.Recheck = "B", at(day+time.Hour)
+	short := learned(day)
+	tests := []struct {
+		name    string
+		prev    policy.STS
+		spread  float64
+		recheck time.Time
+		refresh time.Time
+	}{
+		{"a first fetch", policy.STS{Wanted: "A", Recheck: at(day + time.Hour)}, 0.5, at(day + time.Minute), time.Time{}},
+		{"a changed id", changed, 0.5, at(day + time.Minute), inForce.Refresh},
+		{"a refresh, at the soonest", inForce, 0, inForce.Recheck, at(day + 5*time.Minute)},
+		{"a refresh, at the latest", inForce, 1, inForce.Recheck, at(day + 6*time.Hour)},
+		{"of a policy that is over", short, 0, short.Recheck, time.Time{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := production.afterFetch(at(day), tt.prev, fetchOutcome{started: at(day), kind: resultBusy, spread: tt.spread})
+			want := tt.prev
+			want.Recheck, want.Refresh = tt.recheck, tt.refresh
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+	late := learned(8 * time.Hour)
+	got := production.afterFetch(at(4*time.Hour), late, fetchOutcome{kind: resultBusy, spread: 1})
+	if want := at(5 * time.Hour); !got.Refresh.Equal(want) {
+		t.Errorf("with four hours left, the refresh is at %v, want %v", got.Refresh, want)
+	}
+}
+
+func TestConnectionsThroughAProxyAreBoundedInAll(t *testing.T) {
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := &crowd{t: t, d: &dialer{after: map[string]time.Duration{"proxy.example:3128": 0}, start: time.Now()}, got: make(map[string]int)}
+		c.Resolver, _ = newInMemory(t, ca, func(o *Options) {
+			o.Dial, o.Proxy = c.d.dial, &url.URL{Scheme: "http", Host: "proxy.example:3128"}
+		})
+		c.fetch(2100, "example.com", policy.STS{Wanted: "1"})
+		c.wantOpen(2048)
+		c.finish()
+		c.wantEnds("put off", 52)
+	})
+}
