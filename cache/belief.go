@@ -41,7 +41,7 @@ func (c *Cache) weigh(now time.Time, mine *policy.STS, r *Record) (policy.STS, b
 	case mine.Policy != nil && r.Fetched.Unix() <= mine.Fetched.Unix():
 		return policy.STS{}, unbelieved
 	}
-	theirs := c.resolver.Adopt(*mine, own(p), r.ID, c.anchor(now, r.Fetched))
+	theirs := c.resolver.Adopt(*mine, p, r.ID, c.anchor(now, r.Fetched))
 	switch same := mine.Policy != nil && mine.Policy.Text == r.Text && mine.ID == r.ID; {
 	case !theirs.InForce(now) || !theirs.Expires().After(now):
 		return policy.STS{}, unbelieved

@@ -64,7 +64,8 @@ type Options struct {
 	Resolver Resolver
 	// Shared is the store of a fleet; nil means that this relay is alone.
 	Shared Shared
-	// Parse reads the text of a policy that comes from a store.
+	// Parse reads the text of a policy that comes from a store. Memory keeps
+	// what it returns, and nothing else should be kept by that.
 	Parse func(text string) (*policy.STSPolicy, error)
 
 	// Memory is how many policies and how many absences are kept in memory;

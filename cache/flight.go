@@ -302,7 +302,6 @@ func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 		return false
 	}
 	if next.Policy != nil && next.Policy != prev.Policy {
-		next.Policy = own(next.Policy)
 		f.use.fetched.Store(0)
 	}
 	// A record that cannot be read may hold a policy; a failure must not

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"tlspolicyd/resolver/policy"
@@ -35,7 +34,7 @@ func (c *Cache) restore(now time.Time, r *Record) (policy.STS, error) {
 	if err != nil {
 		return policy.STS{}, fmt.Errorf("%w: reading the policy of %s: %w", ErrDamaged, r.Domain, err)
 	}
-	sts.Policy, sts.ID = own(p), r.ID
+	sts.Policy, sts.ID = p, r.ID
 	sts.Fetched = c.anchor(now, r.Fetched)
 	if !r.Refresh.IsZero() {
 		sts.Refresh = sooner(policy.Anchor(c.started, r.Refresh), policy.Anchor(now, r.Refresh))
@@ -44,14 +43,6 @@ func (c *Cache) restore(now time.Time, r *Record) (policy.STS, error) {
 		sts.Refresh = now
 	}
 	return sts, nil
-}
-
-// own returns a policy that is part of nothing else: who read it may have handed
-// out a part of what was needed for that, which would live as long.
-func own(p *policy.STSPolicy) *policy.STSPolicy {
-	alone := *p
-	alone.MX = slices.Clone(p.MX)
-	return &alone
 }
 
 // anchor puts a time from a record on the clocks of this process; one in the
