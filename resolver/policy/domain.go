@@ -87,38 +87,76 @@ func isASCII(s string) bool {
 // final dot.
 func hostName(s string) (string, error) {
 	name := strings.TrimSuffix(s, ".")
-	if err := checkName(name); err != nil {
-		return "", fmt.Errorf("%w: %q", err, s)
-	}
-	last := strings.LastIndexByte(name, '.')
-	if last < 0 {
+	labels, last, all := scanName(name)
+	switch {
+	case labels == 0:
+		return "", fmt.Errorf("%w: %q", ErrSyntax, s)
+	case labels == 1:
 		return "", fmt.Errorf("%w: %q has one label", ErrNoHost, s)
-	}
-	if strings.Trim(name[last+1:], "0123456789") == "" {
+	case last == digit:
 		return "", fmt.Errorf("%w: %q ends in a number", ErrNoHost, s)
+	case all&upper == 0:
+		return name, nil
 	}
 	return strings.ToLower(name), nil
 }
 
-// checkName checks letters, digits, hyphens and the lengths
-// (RFC 5321, section 4.1.2: sub-domain = Let-dig [Ldh-str]).
-func checkName(name string) error {
-	if name == "" || len(name) > maxName {
-		return ErrSyntax
+// scanName checks letters, digits, hyphens and the lengths (RFC 5321, section
+// 4.1.2: sub-domain = Let-dig [Ldh-str]). It returns the number of labels, 0 if
+// the name is none, and of what kinds the bytes of the last label and of all of
+// them are. It looks at each byte once, since this is done for every question.
+func scanName(name string) (labels int, last, all kind) {
+	if len(name) > maxName {
+		return 0, 0, 0
 	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
-			return ErrSyntax
+	first := 0 // where the label begins
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '.' {
+			last |= kinds[name[i]]
+			continue
 		}
-		for i := range len(label) {
-			if !isLDH(label[i]) {
-				return ErrSyntax
-			}
+		if last&other != 0 || !isLabel(name[first:i]) {
+			return 0, 0, 0
+		}
+		labels, all = labels+1, all|last
+		if i < len(name) {
+			first, last = i+1, 0
 		}
 	}
-	return nil
+	return labels, last, all
 }
 
-func isLDH(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-'
+// isLabel checks the length and both ends of a label.
+func isLabel(s string) bool {
+	return s != "" && len(s) <= maxLabel && s[0] != '-' && s[len(s)-1] != '-'
 }
+
+// kind is what a byte is within a label, one bit for each kind.
+type kind uint8
+
+const (
+	lower kind = 1 << iota
+	upper
+	digit
+	hyphen
+	other // has no place in a label
+)
+
+// kinds are those of all bytes.
+var kinds = func() (k [256]kind) {
+	for i := range k {
+		switch c := byte(i); {
+		case 'a' <= c && c <= 'z':
+			k[i] = lower
+		case 'A' <= c && c <= 'Z':
+			k[i] = upper
+		case '0' <= c && c <= '9':
+			k[i] = digit
+		case c == '-':
+			k[i] = hyphen
+		default:
+			k[i] = other
+		}
+	}
+	return k
+}()

@@ -184,7 +184,12 @@ func (s *STS) InForce(now time.Time) bool {
 	if s.Policy == nil {
 		return false
 	}
-	age := Age(now, s.Fetched)
+	// The monotonic clock mostly says that the policy has not ended; then the
+	// wall clock, which takes longer to ask, has no say: see Age.
+	age := now.Sub(s.Fetched)
+	if age >= s.Policy.MaxAge {
+		age = Age(now, s.Fetched)
+	}
 	return age <= 0 || age < s.Policy.MaxAge
 }
 
