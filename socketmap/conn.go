@@ -39,6 +39,9 @@ type conn struct {
 	// mapName is the map that was asked last: usually the next one too.
 	mapName string
 
+	// text is that of the answer to the last request.
+	text []byte
+
 	// out holds answers that are not written yet. It is lent to timer, whose
 	// function writes them, while a request is answered that may take long;
 	// late tells that it has done so.
@@ -117,9 +120,7 @@ func (c *conn) next() ([]byte, error) {
 // closed is never waited for.
 func (c *conn) rest() bool {
 	c.in.Release()
-	if cap(c.out) > keptPending {
-		c.out = nil
-	}
+	c.out, c.text = keep(c.out), keep(c.text)
 	c.mu.Lock()
 	if c.closed || c.last && c.rested {
 		c.mu.Unlock()
@@ -135,6 +136,14 @@ func (c *conn) rest() bool {
 	c.mu.Unlock()
 	c.srv.signalRoom()
 	return err == nil
+}
+
+// keep returns a buffer that is not needed now, if it may be kept.
+func keep(buf []byte) []byte {
+	if cap(buf) > keptPending {
+		return nil
+	}
+	return buf[:0]
 }
 
 // extend sees to it that a deadline is at least limit away from now, and not
@@ -194,13 +203,13 @@ func (c *conn) retire() {
 // there, or with the answers to those.
 func (c *conn) answer(frame []byte) error {
 	lent := c.lend()
-	reply := c.reply(frame)
+	status := c.reply(frame)
 	if lent {
 		if err := c.takeBack(); err != nil {
 			return err
 		}
 	}
-	c.out = reply.append(c.out)
+	c.out = netstring.AppendTail(c.out, c.text, status.String(), " ")
 	if len(c.out) >= maxPending {
 		return c.flush()
 	}
@@ -243,26 +252,28 @@ func (c *conn) flush() error {
 	return err
 }
 
-// reply finds the answer to one request, whatever happens on the way.
-func (c *conn) reply(frame []byte) (reply Reply) {
+// reply finds the answer to one request, whatever happens on the way: the status
+// that it returns, and c.text.
+func (c *conn) reply(frame []byte) (status Status) {
 	req := c.request(frame)
+	c.text = c.text[:0]
 	if len(req.Key) > MaxKey {
-		return Reply{Status: NotFound}
+		return NotFound
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			c.srv.Log.Error("a request failed in a way that it must not; it was answered with TEMP",
 				zap.String("map", cut(req.Map)), zap.String("key", cut(req.Key)), zap.Any("panic", v), zap.Stack("stack"))
-			reply = Reply{Status: Temp, Text: "internal error; see the log of tlspolicyd"}
+			status, c.text = Temp, append(c.text[:0], "internal error; see the log of tlspolicyd"...)
 		}
 	}()
-	reply = c.srv.Handler.ServeSocketmap(c.srv.ctx, req)
-	if reply.size() > MaxReply {
+	status, c.text = c.srv.Handler.ServeSocketmap(c.srv.ctx, req, c.text)
+	if size := len(status.String()) + len(" ") + len(c.text); size > MaxReply {
 		c.srv.Log.Error("an answer is too long; TEMP was sent instead",
-			zap.String("map", cut(req.Map)), zap.String("key", cut(req.Key)), zap.Int("size", reply.size()))
-		return Reply{Status: Temp, Text: "the answer is too long"}
+			zap.String("map", cut(req.Map)), zap.String("key", cut(req.Key)), zap.Int("size", size))
+		status, c.text = Temp, append(c.text[:0], "the answer is too long"...)
 	}
-	return reply
+	return status
 }
 
 // request splits a frame at its first blank. Without one there is no key,

@@ -18,8 +18,6 @@ package socketmap
 
 import (
 	"context"
-
-	"tlspolicyd/socketmap/netstring"
 )
 
 // Limits of the protocol, in bytes, as Postfix draws them.
@@ -85,23 +83,20 @@ type Reply struct {
 // String returns the reply as it is sent, without the framing.
 func (r Reply) String() string { return r.Status.String() + " " + r.Text }
 
-// size is the length of String.
-func (r Reply) size() int { return len(r.Status.String()) + 1 + len(r.Text) }
-
-// append appends the reply as a netstring.
-func (r Reply) append(dst []byte) []byte {
-	return netstring.Append(dst, r.Status.String(), " ", r.Text)
-}
-
-// Handler answers requests. A connection's requests are given to it one by
+// Handler answers requests. It returns the status of its answer, and text with
+// the text of its answer appended, so that the buffer of the connection is all
+// that an answer is written to. A connection's requests are given to it one by
 // one, in order, by one goroutine; those of different connections at the same
 // time. When ctx ends, it answers at once.
 type Handler interface {
-	ServeSocketmap(ctx context.Context, req Request) Reply
+	ServeSocketmap(ctx context.Context, req Request, text []byte) (Status, []byte)
 }
 
 // HandlerFunc is a function that is a [Handler].
 type HandlerFunc func(ctx context.Context, req Request) Reply
 
 // ServeSocketmap calls f.
-func (f HandlerFunc) ServeSocketmap(ctx context.Context, req Request) Reply { return f(ctx, req) }
+func (f HandlerFunc) ServeSocketmap(ctx context.Context, req Request, text []byte) (Status, []byte) {
+	r := f(ctx, req)
+	return r.Status, append(text, r.Text...)
+}

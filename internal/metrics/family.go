@@ -21,12 +21,14 @@ type family[K comparable] struct {
 }
 
 // count counts one event.
-func (f *family[K]) count(values K) {
-	c, ok := f.known[values]
-	if !ok {
-		c = f.other()
+func (f *family[K]) count(values K) { f.of(values).Inc() }
+
+// of returns what counts the events with these values.
+func (f *family[K]) of(values K) prometheus.Counter {
+	if c, ok := f.known[values]; ok {
+		return c
 	}
-	c.Inc()
+	return f.other()
 }
 
 // newFamily makes a counter with one label.

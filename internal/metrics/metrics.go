@@ -119,10 +119,14 @@ func (m *Metrics) addAnswers() {
 	m.registry.MustRegister(m.duration, m.connections)
 }
 
-// Request counts a request that was answered, for policymap.
-func (m *Metrics) Request(mapName, result string, took time.Duration) {
-	m.requests.count(pair{mapName, result})
-	m.duration.Observe(took.Seconds())
+// Requests returns what counts the requests for a map with one result, for
+// policymap.
+func (m *Metrics) Requests(mapName, result string) func(took time.Duration) {
+	requests := m.requests.of(pair{mapName, result})
+	return func(took time.Duration) {
+		requests.Inc()
+		m.duration.Observe(took.Seconds())
+	}
 }
 
 // ConnectionOpened counts a connection, for socketmap.

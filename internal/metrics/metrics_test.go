@@ -117,9 +117,9 @@ var counts = []struct {
 	call   func(m *Metrics)
 	series string
 }{
-	{"a request", func(m *Metrics) { m.Request("policy-dane", "dane_only", time.Millisecond) },
+	{"a request", func(m *Metrics) { m.Requests("policy-dane", "dane_only")(time.Millisecond) },
 		`tlspolicyd_socketmap_requests_total{map="policy-dane",result="dane_only"}`},
-	{"its duration", func(m *Metrics) { m.Request("policy", "notfound", time.Millisecond) },
+	{"its duration", func(m *Metrics) { m.Requests("policy", "notfound")(time.Millisecond) },
 		"tlspolicyd_socketmap_request_duration_seconds"},
 	{"a connection", (*Metrics).ConnectionOpened, "tlspolicyd_socketmap_connections"},
 	{"a question to the cache", func(m *Metrics) { m.Lookup(cache.OutcomeMemory) },
@@ -255,7 +255,7 @@ func TestWhatIsNotKnownBeforehandCountsAsOther(t *testing.T) {
 	m := New(Options{})
 	before := series(t, m.registry)
 	for _, v := range []string{"x", "y", "victim.example", "\xff\n"} {
-		m.Request(v, v, 0)
+		m.Requests(v, v)(0)
 		m.Lookup(v)
 		m.StoreFailed("local", v)
 		m.QueryDone(v, v)
@@ -315,7 +315,7 @@ func TestDurationsFallBetweenTheirBounds(t *testing.T) {
 		90 * time.Second:       100,
 	} {
 		m := New(Options{})
-		m.Request("policy", "secure", took)
+		m.Requests("policy", "secure")(took)
 		families, err := m.registry.Gather()
 		if err != nil {
 			t.Fatal(err)

@@ -171,7 +171,12 @@ func (r *Reader) makeRoom(need int) {
 // Append appends the netstring whose payload is parts, one after the other,
 // and returns the extended buffer.
 func Append(dst []byte, parts ...string) []byte {
-	size := 0
+	return AppendTail(dst, nil, parts...)
+}
+
+// AppendTail does what Append does with a payload that is parts and then tail.
+func AppendTail(dst, tail []byte, parts ...string) []byte {
+	size := len(tail)
 	for _, p := range parts {
 		size += len(p)
 	}
@@ -180,5 +185,6 @@ func Append(dst []byte, parts ...string) []byte {
 	for _, p := range parts {
 		dst = append(dst, p...)
 	}
+	dst = append(dst, tail...)
 	return append(dst, ',')
 }

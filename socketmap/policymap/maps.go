@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tlspolicyd/resolver/policy"
 )
@@ -40,13 +41,35 @@ var otherMap = Map{Name: "other", Class: policy.ClassSTSOnly}
 // FindMap returns the map of the given name, in any case. It returns false for
 // a name that is not known, and what it means all the same: the map "postfix".
 func FindMap(name string) (Map, bool) {
+	if i := indexOfMap(name); i >= 0 {
+		return maps[i].m, true
+	}
+	return otherMap, false
+}
+
+// indexOfMap returns where in maps a name is; -1 if it is not known.
+func indexOfMap(name string) int {
 	for i := range maps {
 		// The length keeps letters out that fold to ASCII.
 		if len(name) == len(maps[i].name) && strings.EqualFold(name, maps[i].name) {
-			return maps[i].m, true
+			return i
 		}
 	}
-	return otherMap, false
+	return -1
+}
+
+// servedMap is a map with what counts its answers.
+type servedMap struct {
+	Map
+	counters [policy.Secure + 1]func(took time.Duration)
+}
+
+func serve(m Map, counts Metrics) servedMap {
+	s := servedMap{Map: m}
+	for kind := range s.counters {
+		s.counters[kind] = counts.Requests(m.Name, policy.Kind(kind).String())
+	}
+	return s
 }
 
 // onceSet remembers what has been warned about, up to about max strings. What

@@ -35,10 +35,12 @@ type Decider interface {
 	Lookup(ctx context.Context, hop policy.NextHop, class policy.Class) policy.Verdict
 }
 
-// Metrics counts requests. The name of the map is that of the table of maps,
-// or "other"; the result is that of [policy.Kind.String].
+// Metrics returns what counts the requests for a map with one result. It is
+// asked for each pair of them once, by [New], and not for each request. The name
+// of the map is that of the table of maps, or "other"; the result is that of
+// [policy.Kind.String].
 type Metrics interface {
-	Request(mapName, result string, took time.Duration)
+	Requests(mapName, result string) (count func(took time.Duration))
 }
 
 // Options are what a handler may be told. The zero value is of use.
@@ -62,7 +64,9 @@ type Handler struct {
 	decider Decider
 	keys    KeyRules
 	log     *zap.Logger
-	metrics Metrics
+	// maps are those of the table of maps, and other is every other one.
+	maps  []servedMap
+	other servedMap
 
 	// What has been warned about.
 	unknownMaps, unlistedHosts, shortened onceSet
@@ -71,7 +75,7 @@ type Handler struct {
 // New returns a handler that asks decider.
 func New(decider Decider, o Options) *Handler {
 	h := &Handler{
-		decider: decider, keys: o.Keys, log: o.Log, metrics: o.Metrics,
+		decider: decider, keys: o.Keys, log: o.Log,
 		unknownMaps:   onceSet{max: maxMapNames},
 		unlistedHosts: onceSet{max: maxDomains},
 		shortened:     onceSet{max: maxDomains},
@@ -79,50 +83,60 @@ func New(decider Decider, o Options) *Handler {
 	if h.log == nil {
 		h.log = zap.NewNop()
 	}
-	if h.metrics == nil {
-		h.metrics = noMetrics{}
+	if o.Metrics == nil {
+		o.Metrics = noMetrics{}
 	}
+	for i := range maps {
+		h.maps = append(h.maps, serve(maps[i].m, o.Metrics))
+	}
+	h.other = serve(otherMap, o.Metrics)
 	return h
 }
 
 // noMetrics counts nothing.
 type noMetrics struct{}
 
-func (noMetrics) Request(string, string, time.Duration) {}
+func (noMetrics) Requests(string, string) func(time.Duration) { return func(time.Duration) {} }
 
 // ServeSocketmap answers a request.
-func (h *Handler) ServeSocketmap(ctx context.Context, req socketmap.Request) socketmap.Reply {
+func (h *Handler) ServeSocketmap(ctx context.Context, req socketmap.Request, text []byte) (socketmap.Status, []byte) {
 	begin := time.Now()
-	m, known := FindMap(req.Map)
-	if !known {
-		h.warnUnknownMap(req.Map)
-	}
-	reply, kind := h.answer(ctx, m, req.Key)
+	m := h.find(req.Map)
+	reply, kind := h.answer(ctx, m, req.Key, text)
 	took := time.Since(begin)
-	h.metrics.Request(m.Name, kind.String(), took)
+	m.counters[kind](took)
 	if ce := h.log.Check(zap.DebugLevel, "answered"); ce != nil {
 		ce.Write(zap.String("map", m.Name), zap.String("key", shorten(req.Key)),
 			zap.Stringer("result", kind), zap.Duration("took", took))
 	}
-	return reply
+	return reply.status, reply.text
+}
+
+// find finds the map of a name; one that is not known is warned about.
+func (h *Handler) find(name string) *servedMap {
+	if i := indexOfMap(name); i >= 0 {
+		return &h.maps[i]
+	}
+	h.warnUnknownMap(name)
+	return &h.other
 }
 
 // answer answers for a key, and says what the answer is counted as.
-func (h *Handler) answer(ctx context.Context, m Map, key string) (socketmap.Reply, policy.Kind) {
+func (h *Handler) answer(ctx context.Context, m *servedMap, key string, text []byte) (rendered, policy.Kind) {
 	hop, err := ParseKey(key, h.keys)
 	if err != nil {
 		// No mail domain: none of our business, and no error either.
-		return socketmap.Reply{Status: socketmap.NotFound}, policy.NotFound
+		return rendered{status: socketmap.NotFound, text: text}, policy.NotFound
 	}
 	v := h.decider.Lookup(ctx, hop, m.Class)
-	reply, left := render(&v, m.TLSRPT)
-	if left != leftNothing {
-		h.warnShortened(&v, left)
+	reply := render(text, &v, m.TLSRPT)
+	if reply.left != leftNothing {
+		h.warnShortened(&v, reply.left)
 	}
 	if v.Kind != policy.Secure {
 		return reply, v.Kind
 	}
-	if reply.Status != socketmap.OK {
+	if reply.status != socketmap.OK {
 		return reply, policy.Temp
 	}
 	if hop.SmartHost {

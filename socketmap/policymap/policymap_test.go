@@ -33,11 +33,26 @@ func (d *decider) Lookup(_ context.Context, hop policy.NextHop, class policy.Cla
 // requests notes what was counted.
 type requests []string
 
-func (r *requests) Request(mapName, result string, took time.Duration) {
-	*r = append(*r, mapName+" "+result)
-	if took < 0 {
-		*r = append(*r, took.String())
+func (r *requests) Requests(mapName, result string) func(time.Duration) {
+	return func(took time.Duration) {
+		*r = append(*r, mapName+" "+result)
+		if took < 0 {
+			*r = append(*r, took.String())
+		}
 	}
+}
+
+// serve asks h one question. What is in the buffer before is none of h's
+// business.
+func serve(t testing.TB, h *policymap.Handler, mapName, key string) socketmap.Reply {
+	t.Helper()
+	const before = "before"
+	status, text := h.ServeSocketmap(context.Background(), socketmap.Request{Map: mapName, Key: key}, []byte(before))
+	answer, ok := strings.CutPrefix(string(text), before)
+	if !ok {
+		t.Fatalf("the buffer holds %q", text)
+	}
+	return socketmap.Reply{Status: status, Text: answer}
 }
 
 func TestMaps(t *testing.T) {
@@ -71,7 +86,7 @@ func TestMaps(t *testing.T) {
 			d := &decider{verdict: enforce(t, "example.com", "mx: mx.example.com")}
 			var counted requests
 			h := policymap.New(d, policymap.Options{Metrics: &counted})
-			got := h.ServeSocketmap(t.Context(), socketmap.Request{Map: tt.name, Key: "example.com"})
+			got := serve(t, h, tt.name, "example.com")
 			if want := fmt.Sprintf("example.com %d", tt.class); len(d.asked) != 1 || d.asked[0] != want {
 				t.Errorf("the decider was asked for %q, want %q", d.asked, want)
 			}
@@ -91,7 +106,7 @@ func TestUnknownMapsAreWarnedAboutOnce(t *testing.T) {
 	long := strings.Repeat("x", 10_000)
 	for range 3 {
 		for _, name := range []string{"policy", "query", "postfix", "test", long} {
-			h.ServeSocketmap(t.Context(), socketmap.Request{Map: name, Key: ".com"})
+			serve(t, h, name, ".com")
 		}
 	}
 	if n := logs.Len(); n != 2 {
@@ -101,7 +116,7 @@ func TestUnknownMapsAreWarnedAboutOnce(t *testing.T) {
 		t.Errorf("a name of %d bytes is logged", len(name))
 	}
 	for i := range 100 {
-		h.ServeSocketmap(t.Context(), socketmap.Request{Map: fmt.Sprint("map", i)})
+		serve(t, h, fmt.Sprint("map", i), "")
 	}
 	if n := logs.Len(); n != 20 {
 		t.Errorf("%d warnings, want 20", n)
@@ -126,7 +141,7 @@ func TestResults(t *testing.T) {
 		t.Run(tt.result, func(t *testing.T) {
 			var counted requests
 			h := policymap.New(&decider{verdict: tt.verdict}, policymap.Options{Metrics: &counted})
-			got := h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: "example.com"})
+			got := serve(t, h, "policy", "example.com")
 			if got.String() != tt.reply {
 				t.Errorf("got %q, want %q", got, tt.reply)
 			}
@@ -144,7 +159,7 @@ func TestBadKeysAreNotFound(t *testing.T) {
 	var counted requests
 	h := policymap.New(d, policymap.Options{Metrics: &counted})
 	for _, tt := range badKeys {
-		got := h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: tt.key})
+		got := serve(t, h, "policy", tt.key)
 		if got.String() != "NOTFOUND " {
 			t.Errorf("%s: got %q, want NOTFOUND", tt.name, got)
 		}
@@ -161,7 +176,7 @@ func TestSmartHostsOff(t *testing.T) {
 	d := &decider{verdict: policy.Verdict{Kind: policy.DANEOnly}}
 	h := policymap.New(d, policymap.Options{Keys: policymap.KeyRules{NoSmartHosts: true}})
 	for key, want := range map[string]string{"[mail.example.com]:587": "NOTFOUND ", "mail.example.com:587": "OK dane-only"} {
-		if got := h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: key}); got.String() != want {
+		if got := serve(t, h, "policy", key); got.String() != want {
 			t.Errorf("%s: got %q, want %q", key, got, want)
 		}
 	}
@@ -192,7 +207,7 @@ func TestUnlistedSmartHostIsWarnedAbout(t *testing.T) {
 			v.Kind = tt.kind
 			h := policymap.New(&decider{verdict: v}, policymap.Options{Log: zap.New(core)})
 			for range 3 {
-				h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: tt.key})
+				serve(t, h, "policy", tt.key)
 			}
 			if n := logs.Len(); n != tt.want {
 				t.Errorf("%d warnings, want %d: %v", n, tt.want, logs.All())
@@ -205,8 +220,8 @@ func TestShortenedIsWarnedAboutOnce(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	h := policymap.New(&decider{verdict: enforce(t, "example.com", manyHosts(1000, ""))}, policymap.Options{Log: zap.New(core)})
 	for range 3 {
-		h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy-tlsrpt", Key: "example.com"})
-		h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: "example.net"})
+		serve(t, h, "policy-tlsrpt", "example.com")
+		serve(t, h, "policy", "example.net")
 	}
 	lines := logs.All()
 	if len(lines) != 1 || lines[0].ContextMap()["domain"] != "example.com" || lines[0].ContextMap()["left_out"] != "policy_string" {
@@ -219,7 +234,7 @@ func TestWarningsAreBounded(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	h := policymap.New(&decider{verdict: enforce(t, "example.com", "mx: mx.example.com")}, policymap.Options{Log: zap.New(core)})
 	for i := range 3000 {
-		h.ServeSocketmap(t.Context(), socketmap.Request{Map: "policy", Key: fmt.Sprintf("[h%d.example.com]", i)})
+		serve(t, h, "policy", fmt.Sprintf("[h%d.example.com]", i))
 	}
 	if n := logs.Len(); n != 1000 {
 		t.Errorf("%d warnings, want 1000", n)
@@ -229,10 +244,9 @@ func TestWarningsAreBounded(t *testing.T) {
 // A reply is made anew each time: no attribute adds up.
 func TestRepliesDoNotAddUp(t *testing.T) {
 	h := policymap.New(&decider{verdict: enforce(t, "example.com", "mx: mx.example.com")}, policymap.Options{})
-	req := socketmap.Request{Map: "policy-tlsrpt", Key: "example.com"}
-	first := h.ServeSocketmap(t.Context(), req)
+	first := serve(t, h, "policy-tlsrpt", "example.com")
 	for range 1000 {
-		if got := h.ServeSocketmap(t.Context(), req); got != first {
+		if got := serve(t, h, "policy-tlsrpt", "example.com"); got != first {
 			t.Fatalf("got %q, at first %q", got, first)
 		}
 	}
@@ -305,8 +319,9 @@ func BenchmarkHandler(b *testing.B) {
 	for _, req := range []socketmap.Request{{Map: "policy", Key: "example.com"}, {Map: "policy", Key: ".com"}} {
 		b.Run(req.Key, func(b *testing.B) {
 			b.ReportAllocs()
+			var text []byte
 			for b.Loop() {
-				h.ServeSocketmap(context.Background(), req)
+				_, text = h.ServeSocketmap(context.Background(), req, text[:0])
 			}
 		})
 	}

@@ -24,65 +24,72 @@ const (
 
 // Render returns the reply for a verdict, as the map m gives it.
 func Render(v policy.Verdict, m Map) socketmap.Reply {
-	reply, _ := render(&v, m.TLSRPT)
-	return reply
+	r := render(nil, &v, m.TLSRPT)
+	return socketmap.Reply{Status: r.status, Text: string(r.text)}
 }
 
-// render also says what had to be left out.
-func render(v *policy.Verdict, tlsrpt bool) (socketmap.Reply, omission) {
+// rendered is a reply whose text was appended to a buffer, and what had to be
+// left out of it.
+type rendered struct {
+	status socketmap.Status
+	text   []byte
+	left   omission
+}
+
+// render appends the text of the reply for a verdict to text.
+func render(text []byte, v *policy.Verdict, tlsrpt bool) rendered {
 	switch v.Kind {
 	case policy.NotFound:
-		return socketmap.Reply{Status: socketmap.NotFound}, leftNothing
+		return rendered{status: socketmap.NotFound, text: text}
 	case policy.DANEWhereFound:
-		return socketmap.Reply{Status: socketmap.OK, Text: "dane"}, leftNothing
+		return rendered{status: socketmap.OK, text: append(text, "dane"...)}
 	case policy.DANEOnly:
-		return socketmap.Reply{Status: socketmap.OK, Text: "dane-only"}, leftNothing
+		return rendered{status: socketmap.OK, text: append(text, "dane-only"...)}
 	case policy.Secure:
-		return renderSecure(v, tlsrpt)
+		return renderSecure(text, v, tlsrpt)
 	default:
-		return temp(v.Reason, v.Detail), leftNothing
+		return temp(text, v.Reason, v.Detail)
 	}
 }
 
-func renderSecure(v *policy.Verdict, tlsrpt bool) (socketmap.Reply, omission) {
+func renderSecure(text []byte, v *policy.Verdict, tlsrpt bool) rendered {
 	var patterns []policy.MXPattern
 	if v.Policy != nil {
 		patterns = eachOnce(v.Policy.MX)
 	}
 	if len(patterns) == 0 {
 		// Postfix takes an empty match for an error in all of the policy.
-		return temp(reasonNoPattern, ""), leftNothing
+		return temp(text, reasonNoPattern, "")
 	}
 	s := secure{patterns: patterns, left: leftReport}
 	if tlsrpt {
 		s.domain, s.text, s.left = v.Domain.String(), v.Policy.Text, leftNothing
 	}
-	size := s.size()
-	for size > maxPolicy && s.left < leftReport {
+	out, fits := s.appendTo(text)
+	for !fits && s.left < leftReport {
 		s.left++
-		size = s.size()
+		out, fits = s.appendTo(text)
 	}
-	if size > maxPolicy {
-		return temp(reasonTooLong, ""), leftNothing
+	if !fits {
+		return temp(text, reasonTooLong, "")
 	}
-	left := s.left
-	if !tlsrpt {
-		left = leftNothing // nothing was asked for
+	r := rendered{status: socketmap.OK, text: out}
+	if tlsrpt {
+		r.left = s.left // else nothing was asked for
 	}
-	return socketmap.Reply{Status: socketmap.OK, Text: s.render(size)}, left
+	return r
 }
 
-// temp returns a reply that says why there is no better one: one line, the
-// cause first, then what the facts add to it, of which any part may come from
-// the domain.
-func temp(reason, detail string) socketmap.Reply {
+// temp says why there is no better reply: one line, the cause first, then what
+// the facts add to it, of which any part may come from the domain.
+func temp(text []byte, reason, detail string) rendered {
 	if reason == "" {
 		reason = reasonUnknown
 	}
 	if detail != "" {
 		reason += ": " + detail
 	}
-	return socketmap.Reply{Status: socketmap.Temp, Text: printable(reason, maxReason)}
+	return rendered{status: socketmap.Temp, text: append(text, printable(reason, maxReason)...)}
 }
 
 // printable returns s with all but printable ASCII escaped. If that is longer

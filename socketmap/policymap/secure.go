@@ -53,69 +53,52 @@ type secure struct {
 	left     omission
 }
 
-// size returns the size of the policy in bytes.
-func (s *secure) size() int {
-	o := output{counting: true}
-	s.write(&o)
-	return o.size
-}
-
-// render returns the policy, which has the given size.
-func (s *secure) render(size int) string {
-	var o output
-	o.text.Grow(size)
-	s.write(&o)
-	return o.text.String()
-}
-
-// output is what a policy is written to; if it counts, only the size is kept.
-type output struct {
-	counting bool
-	size     int
-	text     strings.Builder
-}
-
-func (o *output) add(s string) {
-	if o.counting {
-		o.size += len(s)
-		return
-	}
-	o.text.WriteString(s)
-}
-
-// write writes the policy. Postfix takes attributes for reports only after the
-// type, and from 3.10.5 on matches MX hosts with the patterns as RFC 8461,
-// section 4.1, says; an older one matches certificates, in which a leading dot
-// stands for any labels.
-func (s *secure) write(o *output) {
-	o.add(pieceMatch)
+// appendTo appends the policy to dst, and reports whether it is short enough for
+// Postfix; as soon as it is not, the rest is left out.
+//
+// Postfix takes attributes for reports only after the type, and from 3.10.5 on
+// matches MX hosts with the patterns as RFC 8461, section 4.1, says; an older
+// one matches certificates, in which a leading dot stands for any labels.
+func (s *secure) appendTo(dst []byte) (out []byte, fits bool) {
+	most := len(dst) + maxPolicy
+	dst = append(dst, pieceMatch...)
 	for i, p := range s.patterns {
 		if i > 0 {
-			o.add(":")
+			dst = append(dst, ':')
 		}
-		o.add(matchName(p))
+		dst = append(dst, matchName(p)...)
 	}
-	o.add(pieceServerName)
-	if s.left >= leftReport {
-		return
+	dst = append(dst, pieceServerName...)
+	if s.left < leftReport {
+		dst = s.appendReport(dst, most)
 	}
-	o.add(pieceType)
+	return dst, len(dst) <= most
+}
+
+// appendReport appends the attributes for reports, up to where dst is longer
+// than most.
+func (s *secure) appendReport(dst []byte, most int) []byte {
+	dst = append(dst, pieceType...)
 	if s.left < leftDomain && s.domain != "" {
-		o.add(pieceDomain)
-		o.add(s.domain)
+		dst = append(dst, pieceDomain...)
+		dst = append(dst, s.domain...)
 	}
 	for _, p := range s.patterns {
-		o.add(piecePattern)
-		o.add(p.String())
+		dst = append(dst, piecePattern...)
+		dst = append(dst, p.String()...)
 	}
 	if s.left >= leftStrings {
-		return
+		return dst
 	}
 	for line := range policyStrings(s.text) {
-		o.add(pieceString)
-		o.add(line)
-		o.add(pieceStringEnd)
+		if len(dst) > most {
+			break
+		}
+		dst = append(dst, pieceString...)
+		dst = append(dst, line...)
+		dst = append(dst, pieceStringEnd...)
 	}
+	return dst
 }
 
 // matchName is how Postfix writes a pattern. A pattern has two labels at least,

@@ -301,7 +301,8 @@ func (d *daemon) stop() {
 func (d *daemon) ask(mapName string) string {
 	d.t.Helper()
 	asked := time.Now()
-	reply := d.handler.ServeSocketmap(d.t.Context(), socketmap.Request{Map: mapName, Key: domain}).String()
+	status, text := d.handler.ServeSocketmap(d.t.Context(), socketmap.Request{Map: mapName, Key: domain}, nil)
+	reply := socketmap.Reply{Status: status, Text: string(text)}.String()
 	if took := time.Since(asked); took > answerWithin {
 		d.t.Errorf("answered after %v", took)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -105,6 +106,7 @@ type questions struct {
 	net.Conn // nil: nothing else is called
 	more     func() bool
 	frame    []byte
+	once     sync.Once
 	done     chan struct{}
 }
 
@@ -122,7 +124,7 @@ func (q *questions) Read(p []byte) (int, error) {
 func (q *questions) Write(p []byte) (int, error) { return len(p), nil }
 
 func (q *questions) Close() error {
-	close(q.done)
+	q.once.Do(func() { close(q.done) })
 	return nil
 }
 
