@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,11 +33,6 @@ func newServeCommand(file *configFile) *cobra.Command {
 	}
 }
 
-// gcPercent is by how much the heap may grow before garbage is collected, where
-// GOGC does not say: the heap is mostly policies that stay, and an answer from
-// memory leaves next to nothing behind.
-const gcPercent = 50
-
 // serve runs the daemon until SIGTERM or SIGINT. load reads the configuration,
 // now and at every SIGHUP.
 func serve(ctx context.Context, load func() (*config.Config, error)) error {
@@ -51,9 +45,7 @@ func serve(ctx context.Context, load func() (*config.Config, error)) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // standard error has nothing to sync
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	defer tuneGC()()
 	log.Info("starting", zap.String("version", programVersion()))
 	hangup := catchHangup()
 	defer signal.Stop(hangup)
