@@ -17,12 +17,7 @@ version=${version#v}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 
-# The version of a package begins with a digit and sorts before the first
-# release; a hyphen would begin the revision of the packager.
-case $version in
-[0-9]*.*) package=$(echo "$version" | tr - '~') ;;
-*) package=0~$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$(echo "$version" | tr - .) ;;
-esac
+package=$(packaging/version.sh "$version" "$SOURCE_DATE_EPOCH")
 
 maintainer=${MAINTAINER:-The tlspolicyd authors <maintainers@tlspolicyd.invalid>}
 DIST=${DIST:-dist}
