@@ -2,18 +2,20 @@
 # Prepares a Debian machine for the end-to-end tests; see README.md.
 #
 # It installs the daemons that the lab runs, and builds once a tree of the next
-# Debian release, in which a newer Postfix is run. What is there already is left
+# Debian release, in which a newer Postfix is run, and a copy of it with systemd
+# and rpm, in which the packages are installed. What is there already is left
 # alone: a second run takes no time. It starts no service and leaves none behind.
-# The tree is kept outside of the checkout, in $XDG_CACHE_HOME/tlspolicyd-test or,
-# where that is not set, in /var/cache/tlspolicyd-test; remove it to build it anew.
+# The trees are kept outside of the checkout, in $XDG_CACHE_HOME/tlspolicyd-test or,
+# where that is not set, in /var/cache/tlspolicyd-test; remove them to build them anew.
 
 set -eu
 
-packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx"
+packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx zsh fish"
 release=trixie
 needed=3.10.5 # the first Postfix that matches MX hosts with a policy
 cache=${XDG_CACHE_HOME:-/var/cache}/tlspolicyd-test
 tree=$cache/$release
+booted=$tree-systemd # the same with systemd, in which the packages are installed
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
@@ -83,6 +85,24 @@ build_tree() {
 	mv "$tree.new" "$tree"
 }
 
+build_booted() {
+	[ ! -e "$booted/.complete" ] || return 0
+	say "building $booted"
+	rm -rf "$booted.new"
+	cp -a "$tree" "$booted.new"
+	rm "$booted.new/.complete" "$booted.new/etc/resolv.conf"
+	cp /etc/resolv.conf "$booted.new/etc/resolv.conf"
+	chroot "$booted.new" apt-get update -q
+	chroot "$booted.new" apt-get install -q -y --no-install-recommends --download-only systemd dbus rpm
+	contained chroot "$booted.new" apt-get install -q -y --no-install-recommends --no-download systemd dbus rpm
+	chroot "$booted.new" apt-get clean
+	: >"$booted.new/etc/resolv.conf"
+	dpkg-query --admindir="$booted.new/var/lib/dpkg" -W -f '${Version}\n' systemd >"$booted.new/.complete"
+	rm -rf "$booted"
+	mv "$booted.new" "$booted"
+}
+
 [ "$(id -u)" = 0 ] || fail "must be run by root"
 install_packages
 build_tree
+build_booted

@@ -1,15 +1,16 @@
-# Starts systemd as the first process of namespaces of its own, on an overlay of
-# the machine's file system that keeps what is changed in memory. It is called by
-# the tests within the lab: the network is the lab's.
+# Starts systemd as the first process of namespaces of its own, on an overlay of a
+# system that keeps what is changed apart. It is called by the tests within the
+# lab: the network is the lab's.
 #
-# $1 is a directory of the lab for the overlay, $2 the control group to start in.
+# $1 is a directory of the lab for the overlay, $2 the control group to start in, $3
+# the directory of the system: / is this machine's.
 
 set -e
 echo $$ >"$2/cgroup.procs"
 exec unshare --pid --mount --cgroup --ipc --uts --fork --kill-child sh -ec '
 box=$1
 mkdir -p "$box/upper" "$box/work" "$box/root"
-mount -t overlay -o "lowerdir=/,upperdir=$box/upper,workdir=$box/work" overlay "$box/root"
+mount -t overlay -o "lowerdir=$2,upperdir=$box/upper,workdir=$box/work" overlay "$box/root"
 cd "$box/root"
 
 mount -t proc proc proc
@@ -51,4 +52,4 @@ pivot_root . mnt
 umount -l /mnt
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
 	/lib/systemd/systemd --system --unit=box.target --show-status=no </dev/null
-' sh "$1"
+' sh "$1" "$3"

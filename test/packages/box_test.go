@@ -24,6 +24,39 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // bootWithin is how long systemd may take to start.
 const bootWithin = 30 * time.Second
 
+// system is what a box begins with.
+type system struct {
+	name string
+	// root is the directory that it is in.
+	root string
+}
+
+// this is the system of this machine.
+var this = system{name: "this", root: "/"}
+
+// next is the system of the next Debian release with its systemd, which
+// test/setup.sh builds.
+func next(t *testing.T) system {
+	t.Helper()
+	cache := os.Getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		cache = "/var/cache"
+	}
+	root := filepath.Join(cache, "tlspolicyd-test/trixie-systemd")
+	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
+		t.Fatalf("run test/setup.sh: %v", err)
+	}
+	return system{name: "next", root: root}
+}
+
+// onBoth runs a test on this machine's system, and on the next one.
+func onBoth(t *testing.T, test func(t *testing.T, s system)) {
+	t.Helper()
+	for _, s := range []system{this, next(t)} {
+		t.Run(s.name, func(t *testing.T) { test(t, s) })
+	}
+}
+
 // box is a system with a systemd of its own. What is changed in it is gone with
 // the test.
 type box struct {
@@ -34,11 +67,11 @@ type box struct {
 }
 
 // startBox starts a system that shares the lab's network.
-func startBox(t *testing.T) *box {
+func startBox(t *testing.T, s system) *box {
 	t.Helper()
 	group := controlGroup(t)
 	said := &lab.Log{}
-	cmd := exec.Command("sh", "box.sh", t.TempDir(), group)
+	cmd := exec.Command("sh", "box.sh", t.TempDir(), group, s.root)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -149,9 +182,10 @@ func (b *box) do(t *testing.T, args ...string) string {
 	return out
 }
 
-// journal is what the daemon has logged.
+// journal is what the daemon has logged, and what systemd says of its units.
 func (b *box) journal() string {
-	out, _ := b.try("journalctl", "--no-pager", "--quiet", "--output=cat", "--unit=tlspolicyd.service") // or why not
+	_, _ = b.try("journalctl", "--sync")
+	out, _ := b.try("journalctl", "--no-pager", "--quiet", "--output=cat", "--unit=tlspolicyd*") // or why not
 	return out
 }
 

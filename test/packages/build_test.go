@@ -134,6 +134,16 @@ func installRPM(t *testing.T, path string) {
 	}
 }
 
+// read returns what is in a file.
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // sameFile wants two files to have the same content.
 func sameFile(t *testing.T, got, want string) {
 	t.Helper()

@@ -16,10 +16,8 @@ import (
 // TestChrootSocket asks over the socket in Postfix's chroot, with a program of
 // Postfix and as its user.
 func TestChrootSocket(t *testing.T) {
-	b := install(t)
-	b.do(t, "systemctl", "stop", "tlspolicyd.service")
-	b.do(t, "systemctl", "enable", "--now", "tlspolicyd-postfix.socket")
-	b.do(t, "systemctl", "start", "tlspolicyd.service")
+	b := install(t, this)
+	openInChroot(t, b)
 	b.write(t, "/etc/tlspolicyd-postfix/main.cf", "compatibility_level = 3.6\n")
 	ask := func(user string) (string, error) {
 		return b.try("runuser", "-u", user, "--", "sh", "-c",

@@ -37,28 +37,31 @@ const (
 
 // install starts a box in which the package is installed, and which believes the
 // lab's authority as one of the system's.
-func install(t *testing.T) *box {
+func install(t *testing.T, s system) *box {
 	t.Helper()
-	b, _, _ := installIn(t)
+	b, _, _ := installIn(t, s)
 	return b
 }
 
 // installIn is install, with the lab around the box and the host that takes mail
 // for the domain.
-func installIn(t *testing.T) (*box, *lab.Lab, *lab.MailHost) {
+func installIn(t *testing.T, s system) (*box, *lab.Lab, *lab.MailHost) {
+	t.Helper()
+	b, l, host := prepare(t, s)
+	b.do(t, "dpkg", "--force-confold", "-i", deb(t, first))
+	return b, l, host
+}
+
+// prepare starts a box in which all is ready for the package.
+func prepare(t *testing.T, s system) (*box, *lab.Lab, *lab.MailHost) {
 	t.Helper()
 	l := lab.New(t)
 	host := l.AddDomain(t, lab.Domain{Name: enforced, ID: "1", Policy: lab.Policy{
 		Text: "version: STSv1\nmode: enforce\nmx: mx." + enforced + "\nmax_age: 86400\n",
 	}})
-	ca, err := os.ReadFile(l.CAFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := startBox(t)
-	b.write(t, "/etc/ssl/certs/ca-certificates.crt", string(ca))
+	b := startBox(t, s)
+	b.write(t, "/etc/ssl/certs/ca-certificates.crt", read(t, l.CAFile()))
 	b.write(t, conf, labConf)
-	b.do(t, "dpkg", "--force-confold", "-i", deb(t, first))
 	return b, l, host
 }
 
@@ -75,12 +78,12 @@ func expect(t *testing.T, b *box, addr, key, want string) {
 
 // TestRestartUnderLoad exchanges the daemon while it is asked over both sockets:
 // no question may be refused, lost or answered otherwise.
-func TestRestartUnderLoad(t *testing.T) {
-	b := install(t)
+func TestRestartUnderLoad(t *testing.T) { onBoth(t, restartUnderLoad) }
+
+func restartUnderLoad(t *testing.T, s system) {
+	b := install(t, s)
 	expect(t, b, tcp, enforced, secure)
-	b.do(t, "systemctl", "stop", "tlspolicyd.service")
-	b.do(t, "systemctl", "enable", "--now", "tlspolicyd-postfix.socket")
-	b.do(t, "systemctl", "start", "tlspolicyd.service")
+	openInChroot(t, b)
 
 	const restarts, clients = 20, 4
 	upgrade := deb(t, second)
@@ -119,8 +122,10 @@ func TestRestartUnderLoad(t *testing.T) {
 }
 
 // TestReload reads the configuration again while a connection is open.
-func TestReload(t *testing.T) {
-	b := install(t)
+func TestReload(t *testing.T) { onBoth(t, reload) }
+
+func reload(t *testing.T, s system) {
+	b := install(t, s)
 	c := &client{addr: tcp}
 	defer c.close()
 	ask := func() {
@@ -145,6 +150,7 @@ func TestReload(t *testing.T) {
 		ask()
 	}
 	ask()
+	b.do(t, "rm", "-f", "/usr/bin/kill") // of another package, which need not be there
 	pid := b.property(t, "MainPID")
 	const works, failed = "Answering on ", "Reload failed, what was in effect stays: "
 	reload("listen: nonsense\n", failed)
@@ -170,8 +176,10 @@ func TestReload(t *testing.T) {
 
 // TestWatchdog stops the daemon as a deadlock would, and wants systemd to
 // replace it.
-func TestWatchdog(t *testing.T) {
-	b := install(t)
+func TestWatchdog(t *testing.T) { onBoth(t, watchdog) }
+
+func watchdog(t *testing.T, s system) {
+	b := install(t, s)
 	b.write(t, "/etc/systemd/system/tlspolicyd.service.d/watchdog.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n")
 	b.do(t, "systemctl", "daemon-reload")
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
@@ -180,7 +188,7 @@ func TestWatchdog(t *testing.T) {
 	if n := b.property(t, "NRestarts"); n != "0" {
 		t.Fatalf("restarted %s times while all was well; the journal:\n%s", n, b.journal())
 	}
-	b.do(t, "kill", "-STOP", pid)
+	b.do(t, "sh", "-c", "kill -STOP "+pid)
 	expect(t, b, tcp, enforced, secure)
 	if b.property(t, "MainPID") == pid {
 		t.Errorf("process %s answers though it was stopped", pid)
@@ -188,8 +196,10 @@ func TestWatchdog(t *testing.T) {
 }
 
 // TestConfinement looks at what the running daemon may do.
-func TestConfinement(t *testing.T) {
-	b := install(t)
+func TestConfinement(t *testing.T) { onBoth(t, confinement) }
+
+func confinement(t *testing.T, s system) {
+	b := install(t, s)
 	expect(t, b, tcp, enforced, secure) // with the roots of the system, and its state
 	status, err := os.ReadFile(filepath.Join(b.root, "proc", b.property(t, "MainPID"), "status"))
 	if err != nil {
@@ -222,75 +232,12 @@ func TestConfinement(t *testing.T) {
 // TestWithoutSockets masks the socket: the daemon listens where its
 // configuration says.
 func TestWithoutSockets(t *testing.T) {
-	b := install(t)
+	b := install(t, this)
 	b.do(t, "systemctl", "mask", "--now", "tlspolicyd.socket")
 	b.write(t, conf, labConf+`listen: ["127.0.0.1:8463", "unix:/run/tlspolicyd/policy.sock"]`+"\n")
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
 	expect(t, b, "127.0.0.1:8463", enforced, secure)
 	expect(t, b, "unix:"+filepath.Join(b.root, "run/tlspolicyd/policy.sock"), enforced, secure)
-}
-
-// TestLifeOfPackage installs, upgrades, removes and purges.
-func TestLifeOfPackage(t *testing.T) {
-	b := startBox(t)
-	postfix := b.do(t, "sh", "-c", "cd /etc/postfix && find . -type f | sort | xargs sha256sum")
-	old, latest := deb(t, first), deb(t, second)
-	b.do(t, "dpkg", "-i", old)
-	sameFile(t, filepath.Join(b.root, conf), "../../internal/config/default.yaml")
-	expect(t, b, tcp, ".example", "NOTFOUND ")
-	for _, unit := range []string{"tlspolicyd.service", "tlspolicyd.socket"} {
-		b.do(t, "systemctl", "is-enabled", unit)
-		b.do(t, "systemctl", "is-active", unit)
-	}
-	for _, page := range []string{"8 tlspolicyd", "5 tlspolicyd.yaml"} {
-		section, name, _ := strings.Cut(page, " ")
-		b.do(t, "man", "--where", section, name)
-	}
-	b.do(t, "bash", "-n", "/usr/share/bash-completion/completions/tlspolicyd")
-
-	const own = "log: {level: warn}\n"
-	b.write(t, conf, own)
-	b.write(t, "/var/lib/tlspolicyd/learned", "x")
-	b.do(t, "systemctl", "disable", "tlspolicyd.service")
-	pid := b.property(t, "MainPID")
-	b.do(t, "dpkg", "--force-confold", "-i", latest)
-	if b.property(t, "MainPID") == pid {
-		t.Error("after the upgrade the old daemon runs")
-	}
-	if out, err := b.try("systemctl", "is-enabled", "tlspolicyd.service"); err == nil {
-		t.Errorf("the upgrade has enabled what the administrator has disabled: %s", out)
-	}
-	kept := func(when string) {
-		t.Helper()
-		if got := b.do(t, "cat", conf); got != own || !b.exists(t, "/var/lib/tlspolicyd/learned") {
-			t.Errorf("%s: configuration %q, state kept: %v", when, got, b.exists(t, "/var/lib/tlspolicyd/learned"))
-		}
-	}
-	kept("after the upgrade")
-	b.do(t, "systemctl", "enable", "tlspolicyd.service")
-
-	b.do(t, "dpkg", "-r", "tlspolicyd")
-	kept("after the removal")
-	c := &client{addr: tcp}
-	if got, err := c.ask(t.Context(), ".example"); err == nil {
-		t.Errorf("after the removal somebody answers %q", got)
-	}
-	b.do(t, "dpkg", "-i", latest)
-	kept("after it is installed again")
-	expect(t, b, tcp, ".example", "NOTFOUND ")
-
-	b.do(t, "dpkg", "-P", "tlspolicyd")
-	for _, path := range []string{
-		"/etc/tlspolicyd", "/var/lib/tlspolicyd", "/run/tlspolicyd", "/usr/bin/tlspolicyd",
-		"/etc/systemd/system/tlspolicyd.service", "/etc/systemd/system/sockets.target.wants/tlspolicyd.socket",
-	} {
-		if b.exists(t, path) {
-			t.Errorf("%s is there after the purge", path)
-		}
-	}
-	if got := b.do(t, "sh", "-c", "cd /etc/postfix && find . -type f | sort | xargs sha256sum"); got != postfix {
-		t.Errorf("Postfix has changed:\n%s\n%s", got, postfix)
-	}
 }
 
 // TestActivated starts the command of the unit with sockets of
