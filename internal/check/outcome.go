@@ -116,10 +116,13 @@ func (r *Report) undeliverable() (Conclusion, bool) {
 		return c, false
 	case len(r.MX) == 0 && !r.exists():
 		c.Summary = "no mail can be delivered: there is no such domain"
+		c.Remedy = "look at the spelling; an exception does not help"
 	case len(r.MX) == 0:
 		c.Summary = "no mail can be delivered: the domain takes none (null MX, RFC 7505)"
 	case r.homeless():
 		c.Summary = "no mail can be delivered: no mail host of the domain has an address"
+		c.Because = []string{"the mail hosts are " + some(names(r.Hosts))}
+		c.Remedy = "the domain's administrator: publish an address for a mail host, or name others in the MX records"
 	default:
 		return c, false
 	}
@@ -134,6 +137,14 @@ func (r *Report) homeless() bool {
 		}
 	}
 	return len(r.Hosts) <= maxHosts
+}
+
+func names(hosts []Host) []string {
+	var list []string
+	for _, h := range hosts {
+		list = append(list, h.Name)
+	}
+	return list
 }
 
 // exists reports whether the DNS knows the domain.
@@ -295,6 +306,9 @@ var fetchRemedies = map[string]string{
 
 // fetchRemedy says how the domain makes its policy good.
 func (r *Report) fetchRemedy() string {
+	if r.policyHostUnknown() {
+		return r.dnsRemedy()
+	}
 	who := "the domain's administrator: "
 	if remedy, ok := fetchRemedies[r.STS.Failure.Kind]; ok {
 		return who + fmt.Sprintf(remedy, r.Hop.Domain)
@@ -305,6 +319,17 @@ func (r *Report) fetchRemedy() string {
 		}
 	}
 	return who + "repair the policy file; tlspolicyd lint shows how"
+}
+
+// policyHostUnknown reports whether the address of the policy host could not be
+// looked up, which is not to have none.
+func (r *Report) policyHostUnknown() bool {
+	for _, s := range r.DNS {
+		if s.Name == "mta-sts."+r.Hop.Domain.String() && s.Err != nil && r.STS.Failure.Kind == "dns" {
+			return true
+		}
+	}
+	return false
 }
 
 // dnsRemedy says what to do about lookups that fail.

@@ -10,8 +10,8 @@ import (
 // tally counts what the mail hosts showed.
 type tally struct {
 	probed, passed, refused, early int
-	// why says what is wrong with the first host that is refused.
-	why string
+	// first is the first host that is refused.
+	first *Host
 	// ended is about a host with which the talk ended before TLS: the first,
 	// or the first that could be reached.
 	ended *Host
@@ -37,14 +37,17 @@ func (r *Report) tally() tally {
 			}
 		default:
 			n.refused++
-			if n.why == "" {
-				n.why = h.Name + ": " + p.Refused
+			if n.first == nil {
+				n.first = h
 			}
 		}
 		n.probed++
 	}
 	return n
 }
+
+// why says what is wrong with the first host that is refused.
+func (n *tally) why() string { return n.first.Name + ": " + n.first.Probe.Refused }
 
 // whyEarly says how the talk with a host ended before TLS.
 func (n *tally) whyEarly() string { return n.ended.Name + ": " + n.ended.Probe.Err.Error() }
@@ -63,12 +66,12 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 			c.first(fmt.Sprintf("%d of %d mail hosts did not get as far as TLS; %s", n.early, n.probed, n.whyEarly()))
 		}
 		if n.refused > 0 {
-			c.first(fmt.Sprintf("%d of %d mail hosts get no mail; %s", n.refused, n.probed, n.why))
+			c.first(fmt.Sprintf("%d of %d mail hosts get no mail; %s", n.refused, n.probed, n.why()))
 		}
 	case n.early == 0:
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host meets "+r.demand()
-		c.first(n.why)
-		c.Remedy = "the domain's administrator: repair the certificates, or the policy; until then, the exception below lets mail out"
+		c.first(n.why())
+		c.Remedy = "the domain's administrator: " + r.repair(n.first.Probe)
 	case c.Outcome == Authenticated:
 		r.leaveOpen(c, &n)
 	}
@@ -82,7 +85,7 @@ func (r *Report) leaveOpen(c *Conclusion, n *tally) {
 	switch {
 	case n.refused > 0:
 		c.Summary = "it cannot be known whether mail gets through: some mail hosts did not get as far as TLS, and the others do not meet " + r.demand()
-		c.first(n.why)
+		c.first(n.why())
 	case errors.Is(err, ErrUnreachable):
 		c.Summary = "no mail host can be reached from here, so mail waits"
 	}
@@ -110,6 +113,19 @@ func (c *Conclusion) rehabilitate() {
 	c.Outcome = Authenticated
 	c.Summary = "mail is authenticated by MTA-STS, but only by Postfix before 3.10.5, or with map policy"
 	c.Because = append([]string{"no mail host is in the policy; the certificates match it all the same"}, c.Because[:1]...)
+}
+
+// repair says what the domain has to do about hosts that are refused.
+func (r *Report) repair(p *Probe) string {
+	const untilThen = "; until then, the exception below lets mail out"
+	switch {
+	case errors.Is(p.Err, ErrNoSTARTTLS):
+		return "offer STARTTLS; if it is offered elsewhere, somebody on the way takes it out, and an exception hands mail to them"
+	case r.by("policy").Kind == policy.Secure:
+		return "repair the certificates, or the policy" + untilThen
+	default:
+		return "publish the TLSA records of the certificates in use" + untilThen
+	}
 }
 
 // demand is what the hosts have to meet.

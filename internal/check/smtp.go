@@ -123,7 +123,7 @@ func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port
 	}()
 	probe.Err = p.talk(ctx, conn, host, port, probe)
 	if probe.Err != nil && ctx.Err() != nil {
-		probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v: %w", timeout, ctx.Err())}
+		probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v", timeout)}
 	}
 	probe.Took = time.Since(started)
 	return probe
@@ -236,7 +236,10 @@ func (d *dialogue) reply(what string, want int) ([]string, error) {
 	var lines []string
 	for {
 		line, err := d.in.ReadString('\n')
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, &earlyEnd{ErrLost, fmt.Errorf("the host hung up before %s", what)}
+		case err != nil:
 			return nil, &earlyEnd{ErrLost, fmt.Errorf("reading %s: %w", what, err)}
 		}
 		line = strings.TrimRight(line, "\r\n")
