@@ -77,10 +77,14 @@ type found struct {
 	Hosts   []struct {
 		SMTP struct {
 			Delivers bool   `json:"delivers"`
+			Unknown  bool   `json:"unknown"`
+			Error    string `json:"error"`
 			Refused  string `json:"refused"`
 			Note     string `json:"note"`
 		} `json:"smtp"`
 	} `json:"mail_hosts"`
+
+	code int // with which the command exits
 }
 
 // loose is what check says of a host to which only the rules of match= lead.
@@ -161,7 +165,7 @@ func newCommand(t *testing.T, l *lab.Lab) func(t *testing.T, domain string) *fou
 		if err != nil && !errors.As(err, &exit) {
 			t.Fatal(err)
 		}
-		f := &found{}
+		f := &found{code: cmd.ProcessState.ExitCode()}
 		if err := json.Unmarshal(out, f); err != nil || len(f.Hosts) != 1 {
 			t.Fatalf("%v: %s", err, out)
 		}
