@@ -4,15 +4,12 @@ package lab
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
+
+	"tlspolicyd/test/policyhost"
 )
 
 // Addresses for the A record of a policy host.
@@ -25,9 +22,6 @@ const (
 	// DeadAddress is one at which nobody listens.
 	DeadAddress = "127.0.0.3"
 )
-
-// policyPath is where a policy is (RFC 8461, section 3.3).
-const policyPath = "/.well-known/mta-sts.txt"
 
 // Elsewhere is a path at which a host answers with its policy, for whoever
 // follows a redirect.
@@ -51,8 +45,7 @@ type Policy struct {
 
 // PolicyHosts are the hosts "mta-sts.<domain>" of all domains.
 type PolicyHosts struct {
-	ca  *CA
-	end chan struct{}
+	ca *CA
 
 	mu       sync.Mutex // guards what follows
 	policies map[string]Policy
@@ -84,40 +77,15 @@ func (h *PolicyHosts) Fetches(domain string) int {
 	return h.fetches[hostOf(domain)]
 }
 
-// hostOf returns the policy host of a domain (RFC 8461, section 3.3).
-func hostOf(domain string) string { return "mta-sts." + strings.TrimSuffix(domain, ".") }
+// hostOf returns the policy host of a domain.
+func hostOf(domain string) string { return policyhost.NameOf(domain) }
 
 func startPolicyHosts(t testing.TB, ca *CA) (*PolicyHosts, error) {
-	h := &PolicyHosts{
-		ca: ca, end: make(chan struct{}),
-		policies: make(map[string]Policy), fetches: make(map[string]int),
-	}
-	server := &http.Server{
-		Handler:   h,
-		TLSConfig: &tls.Config{GetCertificate: h.certificate, MinVersion: tls.VersionTLS12},
-		// Handshakes that fail are part of the tests.
-		ErrorLog: log.New(io.Discard, "", 0),
-	}
-	var serving sync.WaitGroup
-	for _, address := range []string{PolicyAddress, ForbiddenAddress} {
-		l, err := net.Listen("tcp", address+":443")
-		if err != nil {
-			return nil, err
-		}
-		serving.Go(func() {
-			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-				t.Errorf("the policy hosts ended: %v", err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		close(h.end)
-		if err := server.Close(); err != nil {
-			t.Errorf("stopping the policy hosts: %v", err)
-		}
-		serving.Wait()
+	h := &PolicyHosts{ca: ca, policies: make(map[string]Policy), fetches: make(map[string]int)}
+	return h, policyhost.Start(t, policyhost.Options{
+		Addresses:   []string{PolicyAddress, ForbiddenAddress},
+		Certificate: h.certificate, Answer: h.answer, Elsewhere: Elsewhere,
 	})
-	return h, nil
 }
 
 func (h *PolicyHosts) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -130,38 +98,10 @@ func (h *PolicyHosts) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate,
 	return p.Cert, nil
 }
 
-// ServeHTTP implements [http.Handler].
-func (h *PolicyHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *PolicyHosts) answer(host string) (policyhost.Answer, bool) {
 	h.mu.Lock()
-	p, ok := h.policies[r.Host]
-	h.fetches[r.Host]++
-	h.mu.Unlock()
-	switch {
-	case ok && r.URL.Path == policyPath:
-	case ok && r.URL.Path == Elsewhere:
-		p = Policy{Text: p.Text}
-	default:
-		http.NotFound(w, r)
-		return
-	}
-	if p.Hang {
-		select {
-		case <-r.Context().Done():
-		case <-h.end:
-		}
-		return
-	}
-	for name, values := range p.Header {
-		w.Header()[name] = values
-	}
-	if p.Type == "" {
-		p.Type = "text/plain"
-	}
-	if p.Status == 0 {
-		p.Status = http.StatusOK
-	}
-	w.Header().Set("Content-Type", p.Type)
-	w.WriteHeader(p.Status)
-	// A client that goes away in the middle is its own business.
-	_, _ = io.WriteString(w, p.Text)
+	defer h.mu.Unlock()
+	p, ok := h.policies[host]
+	h.fetches[host]++
+	return policyhost.Answer{Text: p.Text, Status: p.Status, Type: p.Type, Header: p.Header, Hang: p.Hang}, ok
 }

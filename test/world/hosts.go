@@ -6,14 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"tlspolicyd/test/policyhost"
 )
 
 // State is how a policy host does.
@@ -39,7 +36,6 @@ const (
 type Hosts struct {
 	addr string
 	ca   *authority
-	end  chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	all     State
@@ -119,36 +115,17 @@ func startHosts(t testing.TB) *Hosts {
 	t.Helper()
 	n := lastAddress.Add(1)
 	h := &Hosts{
-		addr: fmt.Sprintf("127.1.%d.%d", n/250, n%250+1), end: make(chan struct{}),
+		addr:   fmt.Sprintf("127.1.%d.%d", n/250, n%250+1),
 		states: make(map[string]State), texts: make(map[string]string), fetches: make(map[string]int),
 	}
 	var err error
 	if h.ca, err = newAuthority(); err != nil {
 		t.Fatalf("starting the policy hosts: %v", err)
 	}
-	l, err := net.Listen("tcp", h.addr+":443")
-	if err != nil {
+	o := policyhost.Options{Addresses: []string{h.addr}, Certificate: h.certificate, Answer: h.answer}
+	if err := policyhost.Start(t, o); err != nil {
 		t.Fatalf("starting the policy hosts: %v", err)
 	}
-	server := &http.Server{
-		Handler:   h,
-		TLSConfig: &tls.Config{GetCertificate: h.certificate, MinVersion: tls.VersionTLS12},
-		// Handshakes that fail are part of the tests.
-		ErrorLog: log.New(io.Discard, "", 0),
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("the policy hosts ended: %v", err)
-		}
-	})
-	t.Cleanup(func() {
-		close(h.end)
-		if err := server.Close(); err != nil {
-			t.Errorf("stopping the policy hosts: %v", err)
-		}
-		serving.Wait()
-	})
 	return h
 }
 
@@ -156,7 +133,7 @@ var errDead = errors.New("the host is dead")
 
 // certificate answers the first message of a handshake.
 func (h *Hosts) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	domain, ok := strings.CutPrefix(hello.ServerName, "mta-sts.")
+	domain, ok := policyhost.DomainOf(hello.ServerName)
 	if !ok {
 		return nil, fmt.Errorf("no policy host %q", hello.ServerName)
 	}
@@ -170,34 +147,21 @@ func (h *Hosts) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	}
 }
 
-// ServeHTTP implements [http.Handler].
-func (h *Hosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	text, state := h.answer(strings.TrimPrefix(r.Host, "mta-sts."))
-	// RFC 8461, section 3.3: where a policy is.
-	if r.URL.Path != "/.well-known/mta-sts.txt" {
-		http.NotFound(w, r)
-		return
-	}
+// answer returns what a host answers.
+func (h *Hosts) answer(host string) (policyhost.Answer, bool) {
+	domain, _ := policyhost.DomainOf(host)
+	text, state := h.publishes(domain)
 	switch state {
 	case Missing:
-		http.NotFound(w, r)
-		return
-	case Hanging:
-		select {
-		case <-r.Context().Done():
-		case <-h.end:
-		}
-		return
+		return policyhost.Answer{}, false
 	case Garbage:
 		text = "version: STSv1\nmode: \x00enforce\nwelcome to our web site\n"
 	}
-	w.Header().Set("Content-Type", "text/plain")
-	// A client that goes away in the middle is its own business.
-	_, _ = io.WriteString(w, text)
+	return policyhost.Answer{Text: text, Hang: state == Hanging}, true
 }
 
-// answer returns the policy of a domain, and how its host does.
-func (h *Hosts) answer(domain string) (text string, s State) {
+// publishes returns the policy of a domain, and how its host does.
+func (h *Hosts) publishes(domain string) (text string, s State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s = h.state(domain)
