@@ -15,8 +15,6 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"tlspolicyd/resolver/dnstest"
 )
 
 // checkZone is what the scripts of check and lint see beyond adminZone: a mail
@@ -68,39 +66,16 @@ func TestCheckScripts(t *testing.T) {
 }
 
 func setUpCheck(env *testscript.Env, hosts *policyHosts, zone string) error {
-	dns, err := dnstest.Listen("127.0.0.1:0", zone)
+	w, err := startScriptWorld(env, zone)
 	if err != nil {
 		return err
 	}
-	dns.Fault("_mta-sts.broken.example", "TXT", dnstest.ServFail)
-	env.Defer(func() {
-		if err := dns.Close(); err != nil {
-			env.T().Fatal(err)
-		}
-	})
-	// The directory of a script may be too long a path for a socket.
-	dir, err := os.MkdirTemp("", "check")
-	if err != nil {
-		return err
-	}
-	env.Defer(func() { _ = os.RemoveAll(dir) })
-	env.Setenv("ADMIN", filepath.Join(dir, "admin.sock"))
+	env.Setenv("ADMIN", filepath.Join(w.dir, "admin.sock"))
 	env.Setenv("PATH", filepath.Join(env.WorkDir, "bin")+string(os.PathListSeparator)+env.Getenv("PATH"))
-	ca := filepath.Join(env.WorkDir, "ca.pem")
-	text := fmt.Sprintf("listen: [%q]\ndns: {servers: [%q]}\nsts: {ca_file: %q, proxy: %q}\ncache: {file: none}\nadmin: {socket: %q}\n",
-		"unix:"+filepath.Join(dir, "ask"), dns.Addr(), ca, hosts.proxy, env.Getenv("ADMIN"))
-	if err := os.Mkdir(filepath.Join(env.WorkDir, "bin"), 0o700); err != nil {
-		return err
-	}
-	for name, content := range map[string]string{ca: hosts.ca, "daemon.yaml": text, "bin/postconf": fakePostconf} {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(env.WorkDir, name)
-		}
-		if err := os.WriteFile(name, []byte(content), 0o700); err != nil { //nolint:gosec // One of them is a program.
-			return err
-		}
-	}
-	return nil
+	return writeFiles(env.WorkDir, map[string]string{
+		"ca.pem": hosts.ca, "bin/postconf": fakePostconf,
+		"daemon.yaml": w.conf(hosts, filepath.Join(w.dir, "ask")) + fmt.Sprintf("cache: {file: none}\nadmin: {socket: %q}\n", env.Getenv("ADMIN")),
+	})
 }
 
 // tlsaOf returns the TLSA record of a certificate.
