@@ -24,21 +24,26 @@ var (
 // policyDomain returns the domain whose policy is at a URL.
 func policyDomain(text string) (policy.Domain, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.User != nil || u.Path != "/.well-known/mta-sts.txt" || u.RawQuery != "" || u.Fragment != "" {
-		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
-	}
-	name, ok := strings.CutPrefix(strings.ToLower(u.Hostname()), "mta-sts.")
-	if !ok {
+	if err != nil || !isPolicyURL(u) {
 		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyURL, text)
 	}
 	if port := u.Port(); port != "" && port != "443" {
 		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyPort, text)
 	}
-	domain, err := policy.ParseDomain(name)
+	domain, err := policy.ParseDomain(u.Hostname()[len(policyHost):])
 	if err != nil {
 		return policy.Domain{}, fmt.Errorf("%q: %w", text, err)
 	}
 	return domain, nil
+}
+
+// policyHost is before the domain in the name of a policy host.
+const policyHost = "mta-sts."
+
+// isPolicyURL reports whether a URL is that of a policy, but for its port.
+func isPolicyURL(u *url.URL) bool {
+	return u.Scheme == "https" && u.User == nil && strings.HasPrefix(strings.ToLower(u.Hostname()), policyHost) &&
+		u.Path == "/.well-known/mta-sts.txt" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // readURL returns the policy file of a domain.

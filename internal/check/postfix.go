@@ -146,33 +146,47 @@ func (p *Postfix) lookAt(m socketmapRef, lacks func(string, ...any)) {
 	}
 }
 
-// harm says what keeps Postfix from doing what an answer says.
+// harm says what keeps Postfix from doing what an answer says, what harms most
+// first.
 func (p *Postfix) harm(kind policy.Kind) []string {
-	if p.Err != nil {
+	if p.Err != nil || kind == policy.NotFound {
 		return nil
 	}
-	var harm []string
-	maps := socketmaps(p.Settings[setMaps])
-	switch {
-	case kind == policy.NotFound:
-		return nil
-	case len(maps) == 0:
-		harm = append(harm, setMaps+" asks no socketmap, so Postfix does not know of this")
-	case p.Elsewhere != "":
-		harm = append(harm, p.Elsewhere+", so Postfix does not know of this")
-	}
-	for _, m := range maps {
-		if known, ok := policymap.FindMap(m.name); ok && known.TLSRPT && kind == policy.Secure && p.olderThan(3, 10) {
-			harm = append(harm, fmt.Sprintf("map %s needs Postfix 3.10, so Postfix %s defers this mail", m.name, p.Settings[setVersion]))
-		}
-	}
+	harm := p.deafness()
 	if kind == policy.DANEOnly && !p.dnssec() {
 		harm = append(harm, setDNS+" is not dnssec, so Postfix defers this mail")
 	}
-	if kind == policy.Secure && !p.hasCAs() {
+	if kind != policy.Secure {
+		return harm
+	}
+	harm = append(harm, p.newerMaps()...)
+	if !p.hasCAs() {
 		harm = append(harm, "Postfix trusts no certificate authority ("+setCAFile+"), so it defers this mail")
 	}
 	return harm
+}
+
+// newerMaps names the maps whose policies this Postfix does not understand.
+func (p *Postfix) newerMaps() []string {
+	var newer []string
+	for _, m := range socketmaps(p.Settings[setMaps]) {
+		if known, ok := policymap.FindMap(m.name); ok && known.TLSRPT && p.olderThan(3, 10) {
+			newer = append(newer, fmt.Sprintf("map %s needs Postfix 3.10, so Postfix %s defers this mail", m.name, p.Settings[setVersion]))
+		}
+	}
+	return newer
+}
+
+// deafness says why Postfix does not hear what the daemon answers.
+func (p *Postfix) deafness() []string {
+	switch {
+	case len(socketmaps(p.Settings[setMaps])) == 0:
+		return []string{setMaps + " asks no socketmap, so Postfix does not know of this"}
+	case p.Elsewhere != "":
+		return []string{p.Elsewhere + ", so Postfix does not know of this"}
+	default:
+		return nil
+	}
 }
 
 // harmToDANE says what keeps Postfix from doing DANE where the daemon leaves it

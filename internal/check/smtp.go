@@ -49,8 +49,8 @@ type Probe struct {
 	Refused, Note string
 }
 
-// ErrNoSTARTTLS: the host does not offer STARTTLS. That is an answer, and a
-// refusal where TLS is demanded.
+// ErrNoSTARTTLS says that the host does not offer STARTTLS. That is an answer, and
+// a refusal where TLS is demanded.
 var ErrNoSTARTTLS = errors.New("the host does not offer STARTTLS")
 
 // Why a talk ended before TLS, so that it is not known what the host would have

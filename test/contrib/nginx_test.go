@@ -183,7 +183,7 @@ func (w *web) check(t *testing.T, d *lab.Daemon, outcome, text string) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("check exits with %d: %v\n%s", code, err, out)
 	}
-	if f := got.STS.Fetch; got.Outcome != outcome || f.Status != 200 || f.MediaType != "text/plain" || f.Text != text {
+	if f := got.STS.Fetch; got.Outcome != outcome || f.Status != http.StatusOK || f.MediaType != "text/plain" || f.Text != text {
 		t.Errorf("got %+v, want the outcome %s and the policy %q", got, outcome, text)
 	}
 }
@@ -221,11 +221,11 @@ func TestNginxServesThePolicyAndNothingElse(t *testing.T) {
 	w := newWeb(t, l)
 	w.start(t)
 	resp := w.get(t, l, "/.well-known/mta-sts.txt")
-	if h := resp.Header; resp.StatusCode != 200 || h.Get("Content-Type") != "text/plain" || h.Get("Content-Encoding") != "" {
+	if h := resp.Header; resp.StatusCode != http.StatusOK || h.Get("Content-Type") != "text/plain" || h.Get("Content-Encoding") != "" {
 		t.Errorf("the policy: got %d, %v", resp.StatusCode, h)
 	}
 	for _, path := range []string{"/.well-known/mta-sts.txt/", "/.well-known/mta-sts", "/.well-known/", "/", "/index.html"} {
-		if resp := w.get(t, l, path); resp.StatusCode != 404 {
+		if resp := w.get(t, l, path); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: got %d, %v", path, resp.StatusCode, resp.Header)
 		}
 	}
