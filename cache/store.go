@@ -23,8 +23,8 @@ var (
 // A store is safe for concurrent use. It keeps the record of each domain that
 // was saved last, until that is removed or can never be of use again: a policy
 // that has been expired for 30 days, or a failed fetch that is older than a
-// day. It never drops the record of a policy in force to make room for
-// another; when it is full, it refuses.
+// day. When it is full, failures and policies that have expired may give way
+// earlier; the record of a policy in force never does: the store refuses then.
 //
 // Every method may fail with an error of the store's own (no space, no
 // permission, no connection). Such an error says nothing about the domain. A

@@ -35,6 +35,11 @@ func options(t testing.TB) Options {
 func TestContract(t *testing.T) {
 	storetest.Run(t,
 		func(t *testing.T) cache.Store { return open(t, options(t)) },
+		storetest.WithLimit(ErrFull, func(t *testing.T) cache.Store {
+			o := options(t)
+			o.MaxBytes = 4 << 20
+			return open(t, o)
+		}),
 		storetest.WithReopen(func(t *testing.T, s cache.Store) cache.Store {
 			o := s.(*Store).o
 			if err := s.(*Store).Close(); err != nil {

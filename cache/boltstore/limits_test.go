@@ -283,3 +283,73 @@ func TestAReadOnlyFileIsReadAndLaterWritten(t *testing.T) {
 		}
 	})
 }
+
+// fillUp saves records of a kind until the store has no room for more, and
+// returns how many it holds.
+func fillUp(t *testing.T, s *Store, kind string, expires time.Time) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		r := large(t, fmt.Sprintf("%s%d.example", kind, n), 32_000)
+		r.Fetched, r.Expires, r.Refresh = expires.Add(-time.Hour), expires, time.Time{}
+		if err := s.Save(t.Context(), r); errors.Is(err, ErrFull) {
+			return n
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 && kind == "expired" {
+			if _, err := s.Load(t.Context(), storetest.Domain(t, "expired0.example")); err != nil {
+				return n
+			}
+		}
+	}
+}
+
+// The contract has this for what nobody has marked as expired yet.
+func TestMarkedPoliciesGiveWay(t *testing.T) {
+	o := options(t)
+	o.MaxBytes = 4 << 20
+	s := open(t, o)
+	now := time.Now()
+	n := fillUp(t, s, "expired", now.Add(-time.Hour))
+	if gone, err := s.Purge(t.Context(), now); err != nil || gone != 0 {
+		t.Fatalf("Purge: %d, %v", gone, err)
+	}
+	forced := fillUp(t, s, "forced", now.Add(time.Hour))
+	if forced < n*9/10 {
+		t.Errorf("%d policies in force have a place where %d expired ones had", forced, n)
+	}
+	if st, err := s.Stats(t.Context()); err != nil || st.Records > int64(forced)+int64(n)/10 {
+		t.Errorf("Stats() = %+v, %v, with %d in force", st, err, forced)
+	}
+	if info, err := os.Stat(o.Path); err != nil || info.Size() > o.MaxBytes {
+		t.Errorf("the file has %d bytes, %v, want at most %d", info.Size(), err, o.MaxBytes)
+	}
+}
+
+// What was marked as expired and is in force again is no victim, and does not
+// hide those that are.
+func TestRenewedPoliciesDoNotGiveWay(t *testing.T) {
+	o := options(t)
+	o.MaxBytes = 4 << 20
+	s := open(t, o)
+	now := time.Now().Truncate(time.Second)
+	n := fillUp(t, s, "expired", now.Add(-time.Hour))
+	if _, err := s.Purge(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Scan(t.Context(), storetest.Domain(t, "a.example"), n)
+	if err != nil || len(first) < 50 {
+		t.Fatalf("%d records, %v", len(first), err)
+	}
+	renewed := first[:len(first)/2]
+	for i := range renewed {
+		renewed[i].Fetched, renewed[i].Expires = now, now.Add(time.Hour)
+	}
+	mustSave(t, s, renewed...)
+	if forced := fillUp(t, s, "forced", now.Add(time.Hour)); forced < n/3 {
+		t.Errorf("%d policies in force have a place beside %d others, of which half expired", forced, len(first))
+	}
+	for _, r := range renewed {
+		wantRecord(t, s, r)
+	}
+}

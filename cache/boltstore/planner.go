@@ -19,15 +19,16 @@ type planner struct {
 	// salvaging says that records may still turn up in a damaged file.
 	salvaging bool
 
-	victims  []*entry // failures that may give way, oldest first
-	victimAt string   // where in bucketFailed to look for more
+	// victims are what may give way, and failures those of them.
+	victims  []*victims
+	failures *victims
 }
 
 // edit is the new value of a key; nil means that it goes.
 type edit []byte
 
 func newPlanner(v *view, o *Options, salvaging bool) *planner {
-	return &planner{
+	p := &planner{
 		view: v, edits: make(map[indexKey]edit), totals: v.totals,
 		// A quarter is left: replacing a record takes free pages first, and
 		// those of a large one must lie together.
@@ -35,6 +36,8 @@ func newPlanner(v *view, o *Options, salvaging bool) *planner {
 		maxFailures: int64(o.MaxFailures),
 		salvaging:   salvaging,
 	}
+	p.failures, p.victims = newVictims(o.now())
+	return p
 }
 
 // get returns a value as it will be after the commit, or errNone.
@@ -154,92 +157,6 @@ func (p *planner) count(e *entry, n int64) {
 	if !e.hasPolicy() {
 		p.totals.failures += n
 	}
-}
-
-// makeRoom sees to it that need more bytes can be used. Failures give way for
-// that, the oldest first, if there are enough of them; nothing else does.
-func (p *planner) makeRoom(need int64) error {
-	if p.room >= need {
-		p.room -= need
-		return nil
-	}
-	var out []*entry
-	free := max(p.room, 0)
-	for free < need {
-		v, err := p.nextVictim()
-		if err != nil {
-			return err
-		}
-		if v == nil {
-			p.victims = append(out, p.victims...)
-			return ErrFull
-		}
-		out = append(out, v)
-		free += int64(len(v.data) + len(v.domain)*3)
-	}
-	for _, v := range out {
-		p.replace(v.domain, v, nil)
-	}
-	p.room = free - need
-	return nil
-}
-
-// limitFailures lets the oldest failures give way when there are too many.
-func (p *planner) limitFailures() error {
-	for p.totals.failures > p.maxFailures {
-		v, err := p.nextVictim()
-		if v == nil || err != nil {
-			return err
-		}
-		p.replace(v.domain, v, nil)
-	}
-	return nil
-}
-
-// nextVictim returns the oldest failure that was in the file before this
-// commit and is not changed by it; nil when there is none.
-func (p *planner) nextVictim() (*entry, error) {
-	for {
-		if len(p.victims) == 0 {
-			if err := p.findVictims(); err != nil || len(p.victims) == 0 {
-				return nil, err
-			}
-		}
-		v := p.victims[0]
-		p.victims = p.victims[1:]
-		if _, changed := p.edits[indexKey{bucketRecords, v.domain}]; !changed {
-			return v, nil
-		}
-	}
-}
-
-// findVictims looks for the next few failures.
-func (p *planner) findVictims() error {
-	const few = 64
-	var keys []string
-	failed := p.view.buckets[bucketFailed]
-	err := failed.walk([]byte(p.victimAt), func(key, _ []byte) bool {
-		keys = append(keys, string(key))
-		return len(keys) < few
-	})
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		p.victimAt = k + "\x00"
-		domain, ok := keyDomain(k)
-		if !ok {
-			continue
-		}
-		e, err := p.load(domain.String())
-		if err != nil {
-			return err
-		}
-		if e != nil && !e.hasPolicy() {
-			p.victims = append(p.victims, e)
-		}
-	}
-	return nil
 }
 
 // finish adds what every commit changes, and reports whether there is anything

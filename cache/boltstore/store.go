@@ -19,8 +19,9 @@
 // for its domain alone, until it is saved again.
 //
 // Limits: Options.MaxBytes of file, of which a quarter is left for replacing
-// records; a record of 256 KiB; 100,000 records of failures only. For the time
-// of a copy both files take space.
+// records; a record of 256 KiB; 100,000 records of failures only. In a full
+// store failures give way to new domains, then policies that have expired, and
+// never a policy in force. For the time of a copy both files take space.
 //
 // Not here: what a record means, and when it is refreshed.
 package boltstore
@@ -54,7 +55,8 @@ var (
 
 // Why a store does not do what it is asked.
 var (
-	// ErrFull: there is no room for a domain that is not in the store.
+	// ErrFull: there is no room for a domain that is not in the store, and
+	// nothing that may give way.
 	ErrFull = errors.New("the store is full")
 	// ErrTooLarge: the record is larger than any that makes sense.
 	ErrTooLarge = errors.New("the record is too large")
@@ -92,6 +94,18 @@ type Options struct {
 
 	// openFile opens the file that bbolt writes to; nil means os.OpenFile.
 	openFile func(path string, flag int, mode os.FileMode) (*os.File, error)
+	// opened is when the store was opened.
+	opened time.Time
+}
+
+// now is the earlier of what the wall clock and the monotonic clock say: a clock
+// that is set ahead while the program runs ends no policy.
+func (o *Options) now() time.Time {
+	wall, ran := time.Now().Round(0), o.opened.Add(time.Since(o.opened)).Round(0)
+	if ran.Before(wall) {
+		return ran
+	}
+	return wall
 }
 
 func (o *Options) setDefaults() {
@@ -159,6 +173,7 @@ type state struct {
 // written anew, if what is in it is not more than 256 MiB.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
+	o.opened = time.Now()
 	path, err := resolve(o.Path)
 	if err != nil {
 		return nil, err

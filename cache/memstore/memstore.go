@@ -5,7 +5,8 @@
 // give. It holds at most Options.MaxBytes, counted as the encoded records and
 // what it costs to keep them, and at most Options.MaxFailures records of
 // domains of which only failed fetches are known. When it is full, the oldest
-// failures give way, a policy never does: then Save returns ErrFull.
+// failures give way, then policies that have expired; a policy in force never
+// does: then Save returns ErrFull.
 //
 // Save costs O(log n) for n records, Due O(m log m) for m domains returned.
 package memstore
@@ -113,7 +114,7 @@ func (s *Store) Save(ctx context.Context, r cache.Record) error {
 	if old != nil {
 		need -= old.size()
 	}
-	if !s.makeRoom(need, old) {
+	if !s.makeRoom(s.now(), need, old) {
 		return fmt.Errorf("saving the record of %s: %w", r.Domain, ErrFull)
 	}
 	s.remove(old)
@@ -208,22 +209,29 @@ func (s *Store) Stats() Stats {
 	return Stats{Policies: s.expiry.len() + s.expired.len(), Failures: s.failures.len(), Bytes: s.bytes}
 }
 
-// makeRoom drops old failures until need more bytes fit, and reports whether
-// they do. If they cannot, it drops nothing. The entry keep stays, unless that
-// is nil.
-func (s *Store) makeRoom(need int64, keep *entry) bool {
+// makeRoom drops what may give way at now until need more bytes fit, and
+// reports whether they do: old failures, then policies that have expired. If
+// they cannot, it drops nothing. The entry keep stays, unless that is nil.
+func (s *Store) makeRoom(now time.Time, need int64, keep *entry) bool {
 	over := s.bytes + need - s.maxBytes
 	if over <= 0 || need <= 0 {
 		return true
 	}
 	var victims []*entry
-	for _, d := range s.failures.upTo(1<<63-1, s.victims(over)) {
-		if over <= 0 {
-			break
-		}
-		if e := s.entries[d]; e != keep {
-			victims = append(victims, e)
-			over -= e.size()
+	for _, from := range []struct {
+		order *order
+		until int64
+		ends  int64
+	}{
+		{&s.failures, math.MaxInt64, math.MaxInt64},
+		{&s.expired, math.MaxInt64, now.Unix()},
+		{&s.expiry, now.Unix(), now.Unix()},
+	} {
+		for _, d := range from.order.upTo(from.until, enough(from.order, over)) {
+			if e := s.entries[d]; over > 0 && e != keep && e.end <= from.ends {
+				victims = append(victims, e)
+				over -= e.size()
+			}
 		}
 	}
 	if over > 0 {
@@ -235,9 +243,22 @@ func (s *Store) makeRoom(need int64, keep *entry) bool {
 	return true
 }
 
-// victims is how many entries are enough to free size bytes, and one to keep.
-func (s *Store) victims(size int64) int {
-	return min(s.failures.len(), int(size/overhead)+2)
+// enough is how many entries of an order free size bytes, and one to keep.
+func enough(o *order, size int64) int {
+	if size <= 0 {
+		return 0
+	}
+	return min(o.len(), int(size/overhead)+2)
+}
+
+// now is the earlier of what the wall clock and the monotonic clock say: a clock
+// that is set ahead while the program runs ends no policy.
+func (s *Store) now() time.Time {
+	wall, ran := time.Now().Round(0), s.start.Add(time.Since(s.start)).Round(0)
+	if ran.Before(wall) {
+		return ran
+	}
+	return wall
 }
 
 func (s *Store) insert(e *entry) {

@@ -17,7 +17,11 @@ import (
 var _ cache.Store = (*memstore.Store)(nil)
 
 func TestContract(t *testing.T) {
-	storetest.Run(t, func(*testing.T) cache.Store { return memstore.New(memstore.Options{}) })
+	storetest.Run(t,
+		func(*testing.T) cache.Store { return memstore.New(memstore.Options{}) },
+		storetest.WithLimit(memstore.ErrFull, func(*testing.T) cache.Store {
+			return memstore.New(memstore.Options{MaxBytes: 4 << 20})
+		}))
 }
 
 func TestFullStoreRefusesAnotherPolicy(t *testing.T) {

@@ -28,9 +28,17 @@ func WithReopen(reopen func(t *testing.T, s cache.Store) cache.Store) Option {
 	return func(s *suite) { s.reopen = reopen }
 }
 
+// WithLimit tells how to open a new store that is full with less than 10 MiB,
+// and with which error it refuses then.
+func WithLimit(full error, open func(t *testing.T) cache.Store) Option {
+	return func(s *suite) { s.full, s.small = full, open }
+}
+
 type suite struct {
 	open   func(t *testing.T) cache.Store
 	reopen func(t *testing.T, s cache.Store) cache.Store
+	small  func(t *testing.T) cache.Store
+	full   error
 }
 
 // Run tests a store against the contract. Each call of open returns a new
@@ -60,6 +68,10 @@ func Run(t *testing.T, open func(t *testing.T) cache.Store, options ...Option) {
 		{"concurrent use", testConcurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, s.open(t)) })
+	}
+	if s.small != nil {
+		t.Run("what has expired gives way in a full store", s.testExpiredGiveWay)
+		t.Run("what is in force does not", s.testInForceStay)
 	}
 	if s.reopen != nil {
 		t.Run("what was saved is there after a restart", s.testReopen)
