@@ -37,6 +37,10 @@ type Record struct {
 	Churn policy.Churn
 }
 
+// Unreadable reports whether r is what Store.Scan has of a record that cannot be
+// read: nothing but the domain.
+func (r *Record) Unreadable() bool { return r.Fetched.IsZero() && r.Failure.At.IsZero() }
+
 // recordVersion is the first byte of an encoded record. It changes when an old
 // program would misread a new record; a field that an old program may ignore
 // does not change it.

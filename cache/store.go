@@ -53,7 +53,7 @@ type Store interface {
 	Due(ctx context.Context, now time.Time, n int) ([]policy.Domain, error)
 
 	// Scan returns the records of at most n domains after the given one, in
-	// the order of their names; the zero domain is before all. Records that
-	// cannot be read are left out.
+	// the order of their names; the zero domain is before all. Of a record that
+	// cannot be read there is the domain only; see [Record.Unreadable].
 	Scan(ctx context.Context, after policy.Domain, n int) ([]Record, error)
 }

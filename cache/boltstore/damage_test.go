@@ -242,6 +242,33 @@ func damageBranch(t *testing.T, path string) {
 	overwrite(t, path, int64(root)*int64(v.size)+8, []byte{0xff, 0xff})
 }
 
+// damageIndex makes the root of an index unreadable; the records are not.
+func damageIndex(t *testing.T, path string) {
+	t.Helper()
+	f, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	v := f.view.Load()
+	root := v.buckets[bucketExpiry].root
+	if root == 0 {
+		t.Fatal("the index has no page of its own")
+	}
+	overwrite(t, path, int64(root)*int64(v.size)+8, []byte{0xff, 0xff})
+}
+
+// findDamage has the store read the index.
+func findDamage(t *testing.T, s *Store) {
+	t.Helper()
+	if _, err := s.Purge(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.state.Load().old) == 0 {
+		t.Fatal("the damage was not found")
+	}
+}
+
 func overwrite(t *testing.T, path string, at int64, with []byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -337,6 +364,15 @@ func TestOneDamagedRecordIsOneDamagedDomain(t *testing.T) {
 	if got := sm.use(t, s); got != len(sm.records)-1 {
 		t.Errorf("%d records were found, want all but one of %d", got, len(sm.records))
 	}
+	listed, err := s.Scan(t.Context(), policy.Domain{}, 1000)
+	if err != nil || len(listed) != len(sm.records) {
+		t.Fatalf("Scan: %d records, %v, want %d", len(listed), err, len(sm.records))
+	}
+	for i := range listed {
+		if r := &listed[i]; r.Unreadable() != (r.Domain == bad) {
+			t.Errorf("%s is listed as unreadable: %t", r.Domain, r.Unreadable())
+		}
+	}
 	r := sm.records["d9.example"]
 	r.Refresh = r.Refresh.Add(time.Hour)
 	if err := s.Save(t.Context(), r); err != nil {
@@ -360,17 +396,24 @@ func TestOneDamagedRecordIsOneDamagedDomain(t *testing.T) {
 	}
 }
 
-func TestSalvageGoesOnAfterARestart(t *testing.T) {
-	sm := newSample(t)
-	o := writeImage(t, sm.image)
-	damageBranch(t, o.Path)
-	s := &Store{o: o, turn: make(chan struct{}, 1), salvager: true} // nobody copies
+// uncopied opens a store in which nobody copies damaged files.
+func uncopied(t *testing.T, o Options) *Store {
+	t.Helper()
+	s := &Store{o: o, turn: make(chan struct{}, 1), salvager: true}
 	s.o.setDefaults()
 	s.life, s.end = t.Context(), func() {}
 	s.state.Store(&state{})
 	if err := s.openCurrent(); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func TestSalvageGoesOnAfterARestart(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageBranch(t, o.Path)
+	s := uncopied(t, o)
 	sm.use(t, s)
 	removed := storetest.Domain(t, "d3.example")
 	if err := s.Remove(t.Context(), removed); err != nil {
@@ -392,6 +435,63 @@ func TestSalvageGoesOnAfterARestart(t *testing.T) {
 		}
 		if _, err := s.Load(t.Context(), removed); err == nil {
 			t.Error("a removed domain came back")
+		}
+	})
+}
+
+// A domain that was removed while a damaged file was copied stays so, even if the
+// new file is damaged in turn; one that was learned anew since stays too.
+func TestRemovedDomainsStayRemovedWhateverIsDamaged(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	removed, renewed := storetest.Domain(t, "d3.example"), storetest.Domain(t, "d4.example")
+	for _, d := range []policy.Domain{removed, renewed} {
+		if err := s.Remove(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := storetest.Record(t, "d4.example", time.Now().Add(time.Minute))
+	want.Fetched = want.Fetched.Add(-24 * time.Hour) // earlier than what was removed
+	mustSave(t, s, want)
+	for i := range 40 { // enough for pages of their own
+		r := storetest.Record(t, fmt.Sprintf("new%d.example", i), time.Now())
+		mustSave(t, s, r)
+		sm.records[r.Domain.String()] = r
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageIndex(t, o.Path)
+
+	check := func(s *Store, when string) {
+		t.Helper()
+		if got, err := s.Load(t.Context(), removed); err == nil {
+			t.Errorf("%s: a removed domain came back: %+v", when, got)
+		}
+		if got, err := s.Load(t.Context(), renewed); err != nil || !storetest.Equal(got, want) {
+			t.Errorf("%s: Load(%s) = %+v, %v, want what was learned last", when, renewed, got, err)
+		}
+	}
+	s = uncopied(t, o)
+	findDamage(t, s)
+	if n := len(s.state.Load().old); n != 2 {
+		t.Fatalf("%d files are damaged, want 2", n)
+	}
+	check(s, "before the copy")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		waitSalvaged(t, s)
+		check(s, "after the copy")
+		delete(sm.records, "d3.example")
+		sm.records["d4.example"] = want
+		if got := sm.use(t, s); got != len(sm.records) {
+			t.Errorf("%d of %d records were found", got, len(sm.records))
 		}
 	})
 }

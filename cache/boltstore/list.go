@@ -134,8 +134,8 @@ func ignoreNone(err error) error {
 }
 
 // Scan returns the records of at most n domains after the given one, in the
-// order of their names; the zero domain is before all. Records that cannot be
-// read are left out.
+// order of their names; the zero domain is before all. Of a record that cannot be
+// read there is the domain only.
 func (s *Store) Scan(ctx context.Context, after policy.Domain, n int) ([]cache.Record, error) {
 	var records []cache.Record
 	for from := after.String(); len(records) < n; {
@@ -168,13 +168,26 @@ func (v *view) scan(from string, n int) (records []cache.Record, last string, er
 	looked := 0
 	err = v.buckets[bucketRecords].walk([]byte(from), func(key, data []byte) bool {
 		last = string(key)
-		if e := newEntry(last, data); !e.damaged {
-			records = append(records, e.record)
+		if r := newEntry(last, data).listed(); r.Domain != (policy.Domain{}) {
+			records = append(records, r)
 		}
 		looked++
 		return looked < step && len(records) < n
 	})
 	return records, last, err
+}
+
+// listed returns the record as Scan has it; it is empty if not even its domain
+// is one.
+func (e *entry) listed() cache.Record {
+	if !e.damaged {
+		return e.record
+	}
+	domain, err := policy.ParseDomain(e.domain)
+	if err != nil || domain.String() != e.domain {
+		return cache.Record{}
+	}
+	return cache.Record{Domain: domain}
 }
 
 // Stats says how much is in a store.

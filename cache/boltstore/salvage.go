@@ -96,11 +96,42 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 		if err := c.flush(); err != nil {
 			return false, err
 		}
+		// Only now: in f it was saved after it was removed.
+		if err := s.copyRemoved(ctx, f); err != nil {
+			return false, err
+		}
 		lost = lost || sc.lost
 		s.o.Log.Info("what can be read of a damaged store was copied",
 			zap.Int("records", c.total), zap.Bool("complete", !sc.lost))
 	}
 	return lost, nil
+}
+
+// copyRemoved copies which domains were removed while f was the current file, so
+// that what older files have of them does not come back.
+func (s *Store) copyRemoved(ctx context.Context, f *file) error {
+	for from := ""; ; {
+		var domains []string
+		_ = f.read(func(v *view) error { // as far as it goes
+			return v.buckets[bucketRemoved].walk([]byte(from), func(key, _ []byte) bool {
+				domains = append(domains, string(key))
+				return len(domains) < copyRecords
+			})
+		})
+		if len(domains) == 0 {
+			return nil
+		}
+		err := s.write(ctx, func(p *planner) error {
+			for _, domain := range domains {
+				p.put(bucketRemoved, domain, nil)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		from = domains[len(domains)-1] + "\x00"
+	}
 }
 
 // copier collects records and saves many at once.

@@ -27,6 +27,7 @@
 package boltstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -319,15 +320,9 @@ func (st *state) load(domain string) (*entry, error) {
 		if !errors.Is(err, errNone) || len(st.old) == 0 {
 			return e, err
 		}
-		err = st.cur.read(func(v *view) error {
-			_, err := v.buckets[bucketRemoved].find([]byte(domain))
-			return err
-		})
-		if err == nil {
-			return nil, errNone
-		}
-		if !errors.Is(err, errNone) {
-			return nil, err
+		removed, err := st.cur.removed(domain)
+		if err != nil || removed {
+			return nil, cmp.Or(err, errNone)
 		}
 	}
 	for _, f := range st.old {
@@ -338,8 +333,22 @@ func (st *state) load(domain string) (*entry, error) {
 		if err == nil && !e.damaged {
 			return e, nil
 		}
+		// What cannot be read of it does not say that it was removed.
+		if removed, _ := f.removed(domain); removed {
+			return nil, errNone
+		}
 	}
 	return nil, errNone
+}
+
+// removed reports whether a domain was removed while files before f were copied
+// into f.
+func (f *file) removed(domain string) (bool, error) {
+	err := f.read(func(v *view) error {
+		_, err := v.buckets[bucketRemoved].find([]byte(domain))
+		return err
+	})
+	return err == nil, ignoreNone(err)
 }
 
 // load looks for domain in one file.

@@ -90,7 +90,7 @@ type Page struct {
 }
 
 // Row is a domain in the store. Mode is empty where no policy was ever fetched,
-// and "unreadable" if its text is no policy.
+// and "unreadable" if its text is no policy or the record is damaged.
 type Row struct {
 	Domain  string    `json:"domain"`
 	Mode    string    `json:"mode,omitempty"`

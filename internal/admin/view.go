@@ -39,7 +39,7 @@ func (s *Server) row(r *cache.Record) *Row {
 		Domain: r.Domain.String(), ID: r.ID, Fetched: stamp(r.Fetched), Expires: stamp(r.Expires),
 		Refresh: stamp(r.Refresh), Used: stamp(r.LastUse), Failure: failureOf(&r.Failure),
 	}
-	if r.Fetched.IsZero() {
+	if r.Fetched.IsZero() && !r.Unreadable() {
 		return row
 	}
 	row.Mode = unreadable
