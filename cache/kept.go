@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"iter"
 	"math"
 	"time"
+	"unique"
 
 	"tlspolicyd/resolver/policy"
 )
@@ -13,29 +15,39 @@ import (
 // from the start of memory, by the monotonic clock, as all that waits goes by.
 type kept struct {
 	looked, recheck time.Duration
-	detail          string
-	record          policy.RecordState
-	// used is when the domain was last asked for, in seconds of Unix time. It
-	// stands for entry.use if there is no more.
-	used int64
+	// detail is STS.Detail, if there is no more: most absences have the same.
+	detail unique.Handle[string]
+	record policy.RecordState
+	// used is when the domain was last asked for, in seconds of Unix time, up
+	// to the year 2106. It stands for entry.use if there is no more.
+	used uint32
 	more *more
 }
 
 // more is what is known of a domain with a policy, or with DANE facts.
 type more struct {
-	known        bool
 	policy       *policy.STSPolicy
 	id           string
 	fresh, renew time.Duration
 	// What these mean for the life of a policy goes by both clocks.
 	fetched, refresh time.Time
 	use              *use
-	hops             []keptHop
-	rare             *rare
+	// hop is the DANE fact that was learned first, if there is any.
+	hop  keptHop
+	rare *rare
 }
 
 // rare is what is known of few domains.
 type rare struct {
+	facts rareFacts
+	// hops are the DANE facts but for the first.
+	hops []keptHop
+}
+
+type rareFacts struct {
+	// unknown is entry.known, the other way round.
+	unknown bool
+	detail  string
 	wanted  string
 	failure policy.Failure
 	churn   policy.Churn
@@ -43,11 +55,12 @@ type rare struct {
 	damaged time.Time
 }
 
-// keptHop is a DANE fact as memory keeps it.
+// keptHop is a DANE fact as memory keeps it. The zero value is none.
 type keptHop struct {
-	port                    uint16
+	there                   bool
 	smartHost               bool
 	mx                      policy.MXState
+	port                    uint16
 	learned, expires, renew time.Duration
 	more                    *moreOfHop
 }
@@ -79,17 +92,22 @@ func (m *memory) time(d time.Duration) time.Time {
 // pack returns e as it is kept.
 func (m *memory) pack(e *entry) kept {
 	s := &e.sts
-	k := kept{looked: m.since(s.Looked), recheck: m.since(s.Recheck), detail: s.Detail, record: s.Record}
+	k := kept{looked: m.since(s.Looked), recheck: m.since(s.Recheck), record: s.Record}
 	if e.isPlain() {
-		k.used = e.use.last.Load()
+		k.detail, k.used = unique.Make(s.Detail), uint32(e.use.last.Load())
 		return k
 	}
 	k.more = &more{
-		known: e.known, policy: s.Policy, id: s.ID, fetched: s.Fetched, refresh: s.Refresh,
-		fresh: m.since(e.fresh), renew: m.since(e.renew), use: e.use, hops: m.packHops(e.hops),
+		policy: s.Policy, id: s.ID, fetched: s.Fetched, refresh: s.Refresh,
+		fresh: m.since(e.fresh), renew: m.since(e.renew), use: e.use,
 	}
-	r := rare{wanted: s.Wanted, failure: s.Failure, churn: s.Churn, lost: s.Lost, damaged: e.damaged}
-	if r != (rare{}) {
+	r := rare{facts: rareFacts{
+		unknown: !e.known, detail: s.Detail, wanted: s.Wanted, failure: s.Failure, churn: s.Churn, lost: s.Lost, damaged: e.damaged,
+	}}
+	if len(e.hops) > 0 {
+		k.more.hop, r.hops = m.packHop(&e.hops[0]), m.packHops(e.hops[1:])
+	}
+	if r.facts != (rareFacts{}) || len(r.hops) > 0 {
 		k.more.rare = &r
 	}
 	return k
@@ -107,16 +125,17 @@ func (e *entry) isPlain() bool {
 // there is no more.
 func (m *memory) unpack(k *kept, e *entry) {
 	s := &e.sts
-	s.Looked, s.Recheck, s.Detail, s.Record = m.time(k.looked), m.time(k.recheck), k.detail, k.record
+	s.Looked, s.Recheck, s.Record, e.known = m.time(k.looked), m.time(k.recheck), k.record, true
 	if k.more == nil {
-		e.known, e.fresh, e.renew = true, s.Recheck, lastQuarter(s.Looked, s.Recheck)
+		s.Detail, e.fresh, e.renew = k.detail.Value(), s.Recheck, lastQuarter(s.Looked, s.Recheck)
 		return
 	}
-	e.known, e.use = k.more.known, k.more.use
-	e.fresh, e.renew = m.time(k.more.fresh), m.time(k.more.renew)
+	e.fresh, e.renew, e.use = m.time(k.more.fresh), m.time(k.more.renew), k.more.use
 	s.Policy, s.ID, s.Fetched, s.Refresh = k.more.policy, k.more.id, k.more.fetched, k.more.refresh
-	if r := k.more.rare; r != nil {
-		s.Wanted, s.Failure, s.Churn, s.Lost, e.damaged = r.wanted, r.failure, r.churn, r.lost, r.damaged
+	if k.more.rare != nil {
+		r := &k.more.rare.facts
+		e.known, e.damaged = !r.unknown, r.damaged
+		s.Detail, s.Wanted, s.Failure, s.Churn, s.Lost = r.detail, r.wanted, r.failure, r.churn, r.lost
 	}
 }
 
@@ -126,32 +145,50 @@ func (m *memory) packHops(hops []hopFact) []keptHop {
 	}
 	all := make([]keptHop, len(hops))
 	for i := range hops {
-		h, d := &hops[i], &hops[i].dane
-		all[i] = keptHop{
-			port: h.hop.Port, smartHost: h.hop.SmartHost, mx: d.MX,
-			learned: m.since(d.Learned), expires: m.since(d.Expires), renew: m.since(h.renew),
-		}
-		if len(d.Hosts) > 0 || d.Detail != "" {
-			all[i].more = &moreOfHop{d.Hosts, d.Detail}
-		}
+		all[i] = m.packHop(&hops[i])
 	}
 	return all
 }
 
-func (m *memory) unpackHops(hops []keptHop, domain policy.Domain) []hopFact {
-	all := make([]hopFact, len(hops))
-	for i := range hops {
-		hop := policy.NextHop{Domain: domain, Port: hops[i].port, SmartHost: hops[i].smartHost}
-		all[i] = m.unpackFact(&hops[i], hop)
+func (m *memory) packHop(h *hopFact) keptHop {
+	d := &h.dane
+	k := keptHop{
+		there: true, port: h.hop.Port, smartHost: h.hop.SmartHost, mx: d.MX,
+		learned: m.since(d.Learned), expires: m.since(d.Expires), renew: m.since(h.renew),
+	}
+	if len(d.Hosts) > 0 || d.Detail != "" {
+		k.more = &moreOfHop{d.Hosts, d.Detail}
+	}
+	return k
+}
+
+// hops lists the DANE facts, the latest last.
+func (k *more) hops() iter.Seq[*keptHop] {
+	return func(yield func(*keptHop) bool) {
+		if !k.hop.there || !yield(&k.hop) || k.rare == nil {
+			return
+		}
+		for i := range k.rare.hops {
+			if !yield(&k.rare.hops[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memory) unpackHops(k *more, domain policy.Domain) []hopFact {
+	var all []hopFact
+	for h := range k.hops() {
+		all = append(all, m.unpackFact(h, policy.NextHop{Domain: domain, Port: h.port, SmartHost: h.smartHost}))
 	}
 	return all
 }
 
 // unpackHop returns the fact of one next-hop, if there is one.
-func (m *memory) unpackHop(hops []keptHop, hop policy.NextHop) (hopFact, bool) {
-	for i := range hops {
-		if hops[i].port == hop.Port && hops[i].smartHost == hop.SmartHost {
-			return m.unpackFact(&hops[i], hop), true
+func (m *memory) unpackHop(k *more, hop policy.NextHop) (hopFact, bool) {
+	for h := range k.hops() {
+		if h.port == hop.Port && h.smartHost == hop.SmartHost {
+			return m.unpackFact(h, hop), true
 		}
 	}
 	return hopFact{}, false
@@ -167,13 +204,14 @@ func (m *memory) unpackFact(k *keptHop, hop policy.NextHop) hopFact {
 }
 
 // What things take in memory, in bytes, about, without their texts; the place
-// in a list and the name of the domain are part of keptBytes.
+// in a list and the name of the domain are part of keptBytes, the use of a domain
+// and its first next-hop of moreBytes.
 const (
-	keptBytes = 210
+	keptBytes = 190
 	// entryBytes is for a fact that is not packed.
 	entryBytes   = 600
-	moreBytes    = 160
-	rareBytes    = 160
+	moreBytes    = 180
+	rareBytes    = 230
 	policyBytes  = 64
 	hopBytes     = 80
 	hostBytes    = 50
@@ -182,15 +220,15 @@ const (
 
 // size is how many bytes k takes, about, and not much less.
 func (k *kept) size() int64 {
-	n := keptBytes + len(k.detail)
-	if k.more != nil {
-		n += moreBytes + policySize(k.more.policy)
-		for i := range k.more.hops {
-			n += k.more.hops[i].size()
-		}
-		if r := k.more.rare; r != nil {
-			n += rareBytes + len(r.failure.Reason)
-		}
+	if k.more == nil {
+		return int64(keptBytes + len(k.detail.Value()))
+	}
+	n := keptBytes + moreBytes + policySize(k.more.policy)
+	for h := range k.more.hops() {
+		n += h.size()
+	}
+	if r := k.more.rare; r != nil {
+		n += rareBytes + len(r.facts.detail) + len(r.facts.failure.Reason)
 	}
 	return int64(n)
 }

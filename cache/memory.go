@@ -205,7 +205,7 @@ func (m *memory) get(hop policy.NextHop, f *found) bool {
 	}
 	m.unpack(&k, &f.entry)
 	if k.more != nil {
-		f.hop, f.hasHop = m.unpackHop(k.more.hops, hop)
+		f.hop, f.hasHop = m.unpackHop(k.more, hop)
 	}
 	return true
 }
@@ -226,10 +226,10 @@ func (m *memory) peek(domain policy.Domain) *entry {
 	m.unpack(&k, e)
 	if k.more == nil {
 		e.use = &use{}
-		e.use.last.Store(k.used)
+		e.use.last.Store(int64(k.used))
 		return e
 	}
-	e.hops = m.unpackHops(k.more.hops, domain)
+	e.hops = m.unpackHops(k.more, domain)
 	return e
 }
 

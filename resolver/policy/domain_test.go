@@ -176,3 +176,12 @@ func TestNextHopString(t *testing.T) {
 		}
 	}
 }
+
+// Many patterns are remembered, with the text that they come from.
+func TestAPatternIsNoCopyOfItsText(t *testing.T) {
+	for _, text := range []string{"mail.example.com", "*.example.com", "*.example.com."} {
+		if n := testing.AllocsPerRun(100, func() { _, _ = ParseMXPattern(text) }); n != 0 {
+			t.Errorf("%s: %v allocations", text, n)
+		}
+	}
+}

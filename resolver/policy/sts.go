@@ -59,7 +59,10 @@ func ParseMXPattern(s string) (MXPattern, error) {
 	if err != nil {
 		return MXPattern{}, err
 	}
-	if wildcard {
+	switch {
+	case wildcard && strings.HasPrefix(rest, name):
+		name = s[:len("*.")+len(name)] // no copy, since many are remembered
+	case wildcard:
 		name = "*." + name
 	}
 	return MXPattern{name}, nil
