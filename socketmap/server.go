@@ -62,6 +62,11 @@ type Server struct {
 	// start is what idle times are counted from.
 	start time.Time
 	slots slots
+	// workers are the goroutines that serve connections. Those that have none
+	// hold a place of resting, and are given one.
+	workers sync.WaitGroup
+	resting chan struct{}
+	given   chan *conn
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -105,6 +110,7 @@ func (s *Server) setup() {
 		s.closing = make(chan struct{})
 		s.start = time.Now()
 		s.slots = slots{max: s.MaxConns, turn: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+		s.resting, s.given = make(chan struct{}, maxResting), make(chan *conn)
 		s.listeners = make(map[*net.Listener]struct{})
 		s.conns = make(map[*conn]struct{})
 		s.drained = make(chan struct{})
@@ -151,7 +157,7 @@ func (s *Server) Serve(l net.Listener) error {
 			nc.Close()
 			return ErrServerClosed
 		}
-		go c.serve() // Shutdown and Close wait for it
+		s.serveConn(c) // Shutdown and Close wait for it
 	}
 }
 
@@ -167,6 +173,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-s.drained:
 		s.cancel()
+		s.workers.Wait()
 		return nil
 	case <-ctx.Done():
 		s.abort()
@@ -182,6 +189,7 @@ func (s *Server) Close() error {
 	s.stop()
 	s.abort()
 	<-s.drained
+	s.workers.Wait()
 	return nil
 }
 

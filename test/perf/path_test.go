@@ -63,7 +63,7 @@ func (known) DANE(context.Context, policy.NextHop, policy.DANE) policy.DANE {
 const present, absent = "d0001.example", "none.example"
 
 // newServer makes everything that is between the socket and the network.
-func newServer(b *testing.B) *socketmap.Server {
+func newServer(b testing.TB) *socketmap.Server {
 	b.Helper()
 	p, err := mtasts.ParsePolicy(file)
 	if err != nil {
@@ -85,7 +85,7 @@ func newServer(b *testing.B) *socketmap.Server {
 }
 
 // serve serves l until the benchmark ends.
-func serve(b *testing.B, l net.Listener) {
+func serve(b testing.TB, l net.Listener) {
 	b.Helper()
 	s := newServer(b)
 	done := make(chan error, 1)
