@@ -101,7 +101,8 @@ const (
 	wrapperPort = 465
 )
 
-// look talks to one host.
+// look talks to one host: to its addresses, one after the other, until one leads
+// to TLS or refuses it. What is returned is about the one that led furthest.
 func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port uint16) *Probe {
 	timeout := p.Timeout
 	if timeout == 0 {
@@ -109,44 +110,49 @@ func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	probe, started := &Probe{}, time.Now()
-	target, conn, err := p.connect(ctx, addrs, port)
+	best, started := &Probe{Err: fmt.Errorf("%w: the host has no address", ErrUnreachable)}, time.Now()
+	for _, addr := range addrs[:min(len(addrs), maxTargets)] {
+		probe := p.visit(ctx, host, netip.AddrPortFrom(addr, port))
+		if probe.Err != nil && probe.Target != "" && ctx.Err() != nil {
+			probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v", timeout)}
+		}
+		if best.Target == "" || !probe.Early() {
+			best = probe
+		}
+		if !probe.Early() || ctx.Err() != nil {
+			break
+		}
+	}
+	best.Took = time.Since(started)
+	return best
+}
+
+// visit talks to one address of a host.
+func (p *Prober) visit(ctx context.Context, host string, target netip.AddrPort) *Probe {
+	probe := &Probe{}
+	conn, err := p.connect(ctx, target)
 	if err != nil {
-		probe.Err = err
+		probe.Err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		return probe
 	}
-	probe.Target = target
+	probe.Target = target.String()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the reader reports it
 	defer func() {
 		stop()
 		_ = conn.Close() // everything that was wanted has been read
 	}()
-	probe.Err = p.talk(ctx, conn, host, port, probe)
-	if probe.Err != nil && ctx.Err() != nil {
-		probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v", timeout)}
-	}
-	probe.Took = time.Since(started)
+	probe.Err = p.talk(ctx, conn, host, target.Port(), probe)
 	return probe
 }
 
-// connect tries one address after the other.
-func (p *Prober) connect(ctx context.Context, addrs []netip.Addr, port uint16) (target string, conn net.Conn, err error) {
+func (p *Prober) connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
 	dial := p.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	failure := errors.New("the host has no address")
-	for _, addr := range addrs[:min(len(addrs), maxTargets)] {
-		within, cancel := context.WithTimeout(ctx, connectTimeout)
-		target = netip.AddrPortFrom(addr, port).String()
-		conn, err = dial(within, "tcp", target)
-		cancel()
-		if err == nil {
-			return target, conn, nil
-		}
-		failure = err
-	}
-	return "", nil, fmt.Errorf("%w: %w", ErrUnreachable, failure)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return dial(ctx, "tcp", target.String())
 }
 
 // talk leads a connection to TLS.

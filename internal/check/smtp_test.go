@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -90,6 +91,36 @@ func TestMailHosts(t *testing.T) {
 				t.Errorf("no %q in:\n%s", tt.shows, text)
 			}
 		})
+	}
+}
+
+// As Postfix does, the next address of a host is tried where one does not lead to
+// TLS; what is shown is the address that led furthest.
+func TestEveryAddressOfAMailHost(t *testing.T) {
+	ca := newAuthority()
+	good := &mailHost{cert: ca.leaf(nil, "mx1.example.com")}
+	late := &mailHost{greeting: "421 later\r\n"}
+	w := world{ca: ca, zones: announced + oneMX + "mx1.example.com. A 198.51.100.2\nmx1.example.com. A 198.51.100.3\n", web: file(enforce)}
+	for _, tt := range []struct {
+		name  string
+		hosts [3]*mailHost
+		want  check.Outcome
+		shows string
+	}{
+		{"the last is good", [3]*mailHost{nil, late, good}, check.Authenticated, "  SMTP     198.51.100.3:25 TLS 1.3"},
+		{"the first is good", [3]*mailHost{good, late, nil}, check.Authenticated, "  SMTP     198.51.100.1:25 TLS 1.3"},
+		{"one is greeted", [3]*mailHost{nil, late, nil}, check.Unknown, `  SMTP     198.51.100.2:25 the greeting is "421 later"`},
+		{"one strips STARTTLS", [3]*mailHost{late, {offer: "250 mx\r\n"}, good}, check.Deferred, "  SMTP     198.51.100.2:25 the host does not offer STARTTLS"},
+		{"none is there", [3]*mailHost{}, check.Unknown, "  SMTP     no connection: connection refused"},
+	} {
+		w.mail = make(map[string]*mailHost)
+		for i, h := range tt.hosts {
+			w.mail[fmt.Sprintf("198.51.100.%d:25", i+1)] = h
+		}
+		r := w.run(t, "example.com")
+		if text := r.Text(); r.Conclusion.Outcome != tt.want || !strings.Contains(text, tt.shows) {
+			t.Errorf("%s: got %v, want %v and %q in\n%s", tt.name, r.Conclusion.Outcome, tt.want, tt.shows, text)
+		}
 	}
 }
 
