@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // checker finds values that do not go together. A fault is reported where the
 // file has one of them.
@@ -59,7 +62,14 @@ func (k checker) shared(s *Shared) {
 	if s.KeyFile != "" && s.CertFile == "" {
 		k.report.add(k.at(section+"key_file"), "", "key_file is of no use without cert_file", "")
 	}
-	if s.URL != nil && s.URL.Scheme == "redis" && (s.CAFile != "" || s.CertFile != "") {
-		k.report.add(k.at(section+"url"), s.URL.String(), "redis:// does not encrypt, so certificates are of no use", "rediss://"+s.URL.Host)
+	if s.URL == nil {
+		return
+	}
+	if !s.TLS() && (s.CAFile != "" || s.CertFile != "") {
+		clear := s.URL.String()
+		k.report.add(k.at(section+"url"), clear, s.URL.Scheme+":// does not encrypt, so certificates are of no use", strings.Replace(clear, "redis", "rediss", 1))
+	}
+	if s.URL.User.Username() != "" && s.PasswordFile == "" {
+		k.report.add(k.at(section+"url"), s.URL.String(), "a user is of no use without password_file", "")
 	}
 }

@@ -76,10 +76,11 @@ type Cache struct {
 // that there is none.
 type Shared struct {
 	// URL is the database; nil means that no memory is shared. Its scheme is
-	// redis, rediss or redis+sentinel, and it never carries a password. With
-	// redis+sentinel, Host may hold several names or IPv4 addresses with
-	// their ports and commas between, and the first element of Path is the
-	// name of the service.
+	// redis, redis+sentinel or redis+cluster, or, with TLS, rediss,
+	// rediss+sentinel or rediss+cluster, and it never carries a password.
+	// With sentinels and clusters, Host may hold several names or IPv4
+	// addresses with their ports and commas between; with sentinels, the
+	// first element of Path is the name of the service.
 	URL          *url.URL
 	PasswordFile string
 	CAFile       string

@@ -82,7 +82,7 @@ cache:
   refresh: 1d12h
   idle: 30d
   shared:
-    url: redis+sentinel://relay@a.example:26379,b.example:26379/mymaster/3
+    url: rediss+sentinel://relay@a.example:26379,b.example:26379/mymaster/3
     password_file: /etc/tlspolicyd/password
     ca_file: /ca
     cert_file: /cert
@@ -122,7 +122,7 @@ func full() *config.Config {
 			Memory: 1, Disk: 512 << 20, File: "none",
 			Recheck: 5 * time.Minute, Refresh: 36 * time.Hour, Idle: 720 * time.Hour,
 			Shared: config.Shared{
-				URL: &url.URL{Scheme: "redis+sentinel", User: url.User("relay"),
+				URL: &url.URL{Scheme: "rediss+sentinel", User: url.User("relay"),
 					Host: "a.example:26379,b.example:26379", Path: "/mymaster/3"},
 				PasswordFile: "/etc/tlspolicyd/password", CAFile: "/ca", CertFile: "/cert", KeyFile: "/key",
 				Prefix: "relays/",
@@ -165,6 +165,9 @@ func TestValuesInOtherForms(t *testing.T) {
 		{"cache: {file: \"none\"}", func(c *config.Config) any { return c.Cache.File }, "none"},
 		{"cache: {shared: {url: \"rediss://[2001:db8::1]:6379/2\"}}", func(c *config.Config) any { return c.Cache.Shared.URL.Host }, "[2001:db8::1]:6379"},
 		{"cache: {shared: {url: redis+sentinel://a/m}}", func(c *config.Config) any { return c.Cache.Shared.URL.Path }, "/m"},
+		{"cache: {shared: {url: \"rediss+cluster://a:1,b:2,192.0.2.1:3\"}}", func(c *config.Config) any { return c.Cache.Shared.URL.Host }, "a:1,b:2,192.0.2.1:3"},
+		{"cache: {shared: {url: rediss+cluster://a}}", func(c *config.Config) any { return c.Cache.Shared.TLS() }, true},
+		{"cache: {shared: {url: redis+cluster://a}}", func(c *config.Config) any { return c.Cache.Shared.TLS() }, false},
 		{"dns: {servers: [\"[::1]\"]}", func(c *config.Config) any { return c.DNS.Servers[0].String() }, "[::1]:53"},
 		{"dns: {servers: [\"::ffff:192.0.2.1\"]}", func(c *config.Config) any { return c.DNS.Servers[0].String() }, "192.0.2.1:53"},
 		{"listen: [\"unix:/a b/ü\"]", func(c *config.Config) any { return c.Listen[0].Path }, "/a b/ü"},

@@ -79,7 +79,7 @@ var keys = []key{
 	{"cache.idle", "no refresh for domains unused this long",
 		scalar[time.Duration]{func(c *Config) *time.Duration { return &c.Cache.Idle }, duration(maxLife, whyLife), formatDuration}},
 
-	{"cache.shared.url", "redis:// rediss:// redis+sentinel://; empty: no shared store",
+	{"cache.shared.url", "redis:// rediss:// redis+sentinel:// redis+cluster://; empty: no shared store",
 		scalar[*url.URL]{func(c *Config) **url.URL { return &c.Cache.Shared.URL }, sharedURL, formatURL}},
 	{"cache.shared.password_file", "holds the password and nothing else",
 		scalar[string]{func(c *Config) *string { return &c.Cache.Shared.PasswordFile }, secretPath, quote}},

@@ -26,49 +26,6 @@ func proxyURL(w word) (*url.URL, error) {
 	return u, checkHostPort(u.Host)
 }
 
-// sharedURL reads the address of a shared store, or nothing.
-func sharedURL(w word) (*url.URL, error) {
-	u, err := parseURL(w, "redis", "rediss", "redis+sentinel")
-	if u == nil || err != nil {
-		return nil, err
-	}
-	if _, has := u.User.Password(); has {
-		return nil, bad("a password does not stand in this file: write it into a file of its own, and that into password_file")
-	}
-	hosts := strings.Split(u.Host, ",")
-	if u.Scheme != "redis+sentinel" && len(hosts) > 1 {
-		return nil, bad("several hosts go with redis+sentinel:// only")
-	}
-	for _, h := range hosts {
-		if err := checkHostPort(h); err != nil {
-			return nil, err
-		}
-	}
-	return u, checkSharedPath(u)
-}
-
-// checkSharedPath checks what follows the host: the number of a database, and
-// before it the name of the service that sentinels watch.
-func checkSharedPath(u *url.URL) error {
-	db := strings.TrimPrefix(u.Path, "/")
-	if u.Scheme == "redis+sentinel" {
-		service, rest, _ := strings.Cut(db, "/")
-		if service == "" {
-			return bad("the name of the service is missing: redis+sentinel://host:port,host:port/service")
-		}
-		if strings.HasSuffix(db, "/") {
-			return bad("there is a slash too many at the end")
-		}
-		db = rest
-	} else if u.Path == "/" {
-		return bad("there is a slash too many at the end")
-	}
-	if n, err := strconv.ParseUint(db, 10, 15); db != "" && (err != nil || strconv.FormatUint(n, 10) != db) {
-		return bad("what follows the last slash is the number of a database, such as 0")
-	}
-	return nil
-}
-
 // parseURL reads a URL with one of the schemes; an empty word is nil.
 func parseURL(w word, schemes ...string) (*url.URL, error) {
 	s, err := w.asText()
@@ -116,17 +73,3 @@ func checkHostPort(s string) error {
 	}
 	return nil
 }
-
-// keyPrefix reads what stands before every key of a shared store.
-func keyPrefix(w word) (string, error) {
-	s, err := w.asText()
-	if err != nil {
-		return "", err
-	}
-	if s == "" || len(s) > maxKeyPrefix || strings.ContainsAny(s, " *?[]{}\\") {
-		return "", bad("a prefix has 1 to %d bytes, without blanks, braces and the signs of patterns", maxKeyPrefix)
-	}
-	return s, nil
-}
-
-const maxKeyPrefix = 64
