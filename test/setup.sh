@@ -2,7 +2,7 @@
 # Prepares a Debian machine for the end-to-end tests; see README.md.
 #
 # It installs the daemons that the lab runs, and builds once a tree of the next
-# Debian release, in which a newer Postfix is run, and a copy of it with systemd
+# Debian release, in which a newer Postfix and Valkey are run, and a copy of it with systemd
 # and rpm, in which the packages are installed. What is there already is left
 # alone: a second run takes no time. It starts no service and leaves none behind.
 # The trees are kept outside of the checkout, in $XDG_CACHE_HOME/tlspolicyd-test or,
@@ -10,7 +10,7 @@
 
 set -eu
 
-packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx zsh fish"
+packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx zsh fish redis-server"
 release=trixie
 needed=3.10.5 # the first Postfix that matches MX hosts with a policy
 cache=${XDG_CACHE_HOME:-/var/cache}/tlspolicyd-test
@@ -102,7 +102,20 @@ build_booted() {
 	mv "$booted.new" "$booted"
 }
 
+# Adds a package to the tree, which may have been built without it.
+add_to_tree() {
+	! dpkg-query --admindir="$tree/var/lib/dpkg" -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed || return 0
+	say "adding $1 to $tree"
+	unshare --mount sh -e -c '
+		mount --bind /etc/resolv.conf "$1/etc/resolv.conf"
+		chroot "$1" apt-get update -q
+		chroot "$1" apt-get install -q -y --no-install-recommends --download-only "$2"' sh "$tree" "$1"
+	contained chroot "$tree" apt-get install -q -y --no-install-recommends --no-download "$1"
+	chroot "$tree" apt-get clean
+}
+
 [ "$(id -u)" = 0 ] || fail "must be run by root"
 install_packages
 build_tree
 build_booted
+add_to_tree valkey-server
