@@ -24,11 +24,13 @@ func RunShared(t *testing.T, open func(t *testing.T) (a, b cache.Shared)) {
 		{"what one saved the other loads, byte for byte", testSharedRoundTrip},
 		{"the later fetch wins", testSharedLaterWins},
 		{"a fetch of tomorrow gives way", testSharedFuture},
+		{"a policy that has ended is not kept", testSharedExpired},
 		{"a removed record is not found", testSharedRemove},
 		{"all records are removed", testSharedRemoveAll},
 		{"domains are told apart", testSharedManyDomains},
 		{"another policy is told to others", testSharedNews},
 		{"a policy that was only fetched again is not told", testSharedNoNews},
+		{"a relay is not told what it saved itself", testSharedOwnNews},
 		{"a cancelled call ends", testSharedCancelled},
 		{"concurrent use", testSharedConcurrent},
 	} {
@@ -111,6 +113,14 @@ func testSharedFuture(t *testing.T, a, b cache.Shared) {
 	r := Record(t, "a.example", now)
 	mustShare(t, b, r)
 	wantShared(t, a, r)
+}
+
+func testSharedExpired(t *testing.T, a, b cache.Shared) {
+	r := Record(t, "a.example", now)
+	r.Fetched, r.Expires = now.Add(-2*time.Hour), now.Add(-time.Hour)
+	mustShare(t, a, r)
+	wantNotShared(t, b, "a.example")
+	wantNotShared(t, a, "a.example")
 }
 
 func testSharedRemove(t *testing.T, a, b cache.Shared) {
@@ -227,6 +237,19 @@ func testSharedNoNews(t *testing.T, a, b cache.Shared) {
 	for _, d := range awaitNews(t, b, last.Domain) {
 		if d == r.Domain {
 			t.Errorf("%s was told, though its policy is the same", d)
+		}
+	}
+}
+
+func testSharedOwnNews(t *testing.T, a, b cache.Shared) {
+	ready(t, a, b)
+	ready(t, b, a)
+	own, other := Record(t, "own.example", now), Record(t, "other.example", now)
+	mustShare(t, a, own)
+	mustShare(t, b, other)
+	for _, d := range awaitNews(t, a, other.Domain) {
+		if d == own.Domain {
+			t.Errorf("%s was told to the relay that had saved it", d)
 		}
 	}
 }
