@@ -1,0 +1,242 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"tlspolicyd/cache"
+)
+
+var errRefused = errors.New("connection refused")
+
+// fakeServer is a database as the breaker sees it.
+type fakeServer struct {
+	b     *breaker
+	asked int
+
+	mu    sync.Mutex    // guards what follows
+	err   error         // what it answers
+	takes time.Duration // how long it takes
+}
+
+func (f *fakeServer) set(err error, takes time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err, f.takes = err, takes
+}
+
+// answer takes its time, and returns what the server answers.
+func (f *fakeServer) answer() error {
+	f.mu.Lock()
+	err, takes := f.err, f.takes
+	f.mu.Unlock()
+	time.Sleep(takes)
+	return err
+}
+
+// call asks the server unless the breaker knows better.
+func (f *fakeServer) call() error {
+	if err := f.b.allow(); err != nil {
+		return err
+	}
+	f.asked++
+	err := f.answer()
+	f.b.done(opLoad, err)
+	return err
+}
+
+func (f *fakeServer) probe(context.Context) {
+	f.b.probe(f.answer())
+}
+
+// look runs the probe until the test ends.
+func (f *fakeServer) look(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	f.b.probing(true)
+	go func() {
+		defer close(done)
+		every(ctx, probeEvery, f.probe)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+func newFake() (*fakeServer, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.DebugLevel)
+	return &fakeServer{b: newBreaker(zap.New(core)), takes: time.Millisecond}, logs
+}
+
+func logged(logs *observer.ObservedLogs) string {
+	var all []string
+	for _, e := range logs.TakeAll() {
+		word := map[string]string{
+			"the shared store is in reach": "up",
+			"the shared store is out of reach; this relay goes on with what it knows itself": "down",
+			"the shared store refuses what it is asked":                                      "refuses",
+			"the shared store does again what it is asked":                                   "does",
+		}[e.Message]
+		all = append(all, word)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestThreeFailuresOpenAndOneProbeCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, logs := newFake()
+		f.look(t)
+		time.Sleep(100 * time.Millisecond)
+		if s := f.b.status(); !s.Up || s.Err != nil {
+			t.Fatalf("status %+v", s)
+		}
+		f.set(errRefused, 250*time.Millisecond)
+		begun := time.Now()
+		for range maxFailures {
+			if err := f.call(); !errors.Is(err, errRefused) || errors.Is(err, ErrUnavailable) {
+				t.Errorf("call: %v", err)
+			}
+		}
+		if took := time.Since(begun); took != 750*time.Millisecond {
+			t.Errorf("finding out took %s", took)
+		}
+		begun, f.asked = time.Now(), 0
+		for range 10_000 {
+			if err := f.call(); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errRefused) {
+				t.Fatalf("call: %v", err)
+			}
+		}
+		if time.Since(begun) != 0 || f.asked != 0 {
+			t.Errorf("10,000 calls took %s and asked %d times", time.Since(begun), f.asked)
+		}
+		time.Sleep(time.Minute)
+		if s := f.b.status(); s.Up || !errors.Is(s.Err, errRefused) || time.Since(s.Since) < time.Minute {
+			t.Errorf("status %+v", s)
+		}
+		f.set(nil, time.Millisecond)
+		time.Sleep(probeEvery + time.Second/2)
+		if err := f.call(); err != nil {
+			t.Errorf("a call after the probe: %v", err)
+		}
+		if s := f.b.status(); !s.Up || s.Err != nil || time.Since(s.Since) > 2*time.Second {
+			t.Errorf("status %+v", s)
+		}
+		if got := logged(logs); got != "up down up" {
+			t.Errorf("logged %q", got)
+		}
+	})
+}
+
+func TestTheProbeAloneFindsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, logs := newFake()
+		f.set(errRefused, time.Millisecond)
+		f.look(t)
+		time.Sleep((maxFailures - 1) * probeEvery * 9 / 10)
+		if err := f.b.allow(); err != nil {
+			t.Errorf("open after less than %d failures: %v", maxFailures, err)
+		}
+		time.Sleep(probeEvery)
+		if err := f.b.allow(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("closed after %d failures: %v", maxFailures, err)
+		}
+		if got := logged(logs); got != "down" {
+			t.Errorf("logged %q", got)
+		}
+	})
+}
+
+func TestItNeverOpensWhileNobodyProbes(t *testing.T) {
+	f, logs := newFake()
+	f.set(errRefused, 0)
+	for range 10 * maxFailures {
+		if err := f.call(); errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	f.b.probing(true)
+	f.probe(t.Context())
+	f.b.probing(false)
+	if err := f.b.allow(); err != nil {
+		t.Errorf("open with nobody to close it: %v", err)
+	}
+	if got := logged(logs); got != "down" {
+		t.Errorf("logged %q", got)
+	}
+}
+
+func TestWhatCountsAsFailure(t *testing.T) {
+	damaged := fmt.Errorf("%w: x", cache.ErrDamaged)
+	tests := []struct {
+		name string
+		err  error
+		want class
+	}{
+		{"success", nil, answered},
+		{"no record", cache.ErrNotFound, answered},
+		{"damaged", damaged, answered},
+		{"refused connection", errRefused, outage},
+		{"too late", context.DeadlineExceeded, outage},
+		{"the caller gave up", givenUp(t.Context()), nothing},
+		{"no such right", answerError("NOPERM this user has no permissions"), refusal},
+		{"no memory", answerError("OOM command not allowed"), refusal},
+		{"a replica", answerError("READONLY You can't write"), refusal},
+		{"cannot write to its disk", answerError("MISCONF Redis is configured to save"), refusal},
+		{"another type", answerError("WRONGTYPE Operation"), refusal},
+		{"another node", answerError("MOVED 1 127.0.0.1:1"), refusal},
+		{"still loading", answerError("LOADING Redis is loading"), outage},
+		{"half a cluster", answerError("CLUSTERDOWN The cluster is down"), outage},
+		{"cut off from its master", answerError("MASTERDOWN Link"), outage},
+		{"no password", answerError("NOAUTH Authentication required."), outage},
+		{"wrong password", fmt.Errorf("x: %w", answerError("WRONGPASS invalid")), outage},
+		{"too many clients", answerError("ERR max number of clients reached"), outage},
+	}
+	for _, tt := range tests {
+		if got := classify(tt.err); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestSuccessBetweenFailuresKeepsItClosed(t *testing.T) {
+	f, _ := newFake()
+	f.b.probing(true)
+	for i := range 100 {
+		f.set([]error{errRefused, errRefused, cache.ErrNotFound}[i%3], 0)
+		if err := f.call(); errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRefusalsAreLoggedOnce(t *testing.T) {
+	f, logs := newFake()
+	f.b.probing(true)
+	f.b.probe(nil)
+	full := answerError("OOM x")
+	for range 100 {
+		f.b.done(opSave, full)
+		f.b.done(opLoad, nil)
+		f.b.probe(nil)
+	}
+	if s := f.b.status(); !s.Up || !errors.Is(s.Err, full) {
+		t.Errorf("status %+v", s)
+	}
+	f.b.done(opSave, nil)
+	if s := f.b.status(); !s.Up || s.Err != nil {
+		t.Errorf("status %+v", s)
+	}
+	if got := logged(logs); got != "up refuses does" {
+		t.Errorf("logged %q", got)
+	}
+}

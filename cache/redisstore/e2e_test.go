@@ -1,0 +1,232 @@
+//go:build e2e
+
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"tlspolicyd/cache"
+	"tlspolicyd/cache/storetest"
+	"tlspolicyd/resolver/policy"
+	"tlspolicyd/test/redis"
+)
+
+// These tests start real servers; test/setup.sh installs them.
+
+// patience is how long something may take that has no limit of its own.
+const patience = 20 * time.Second
+
+func mustURL(t testing.TB, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// start opens a store that is closed when the test ends, and runs it.
+func start(t *testing.T, o Options) *Store {
+	t.Helper()
+	s := open(t, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+// open opens a store that nobody looks after.
+func open(t *testing.T, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func at(t *testing.T, s *redis.Server) Options {
+	return Options{URL: mustURL(t, "redis://"+s.Addr)}
+}
+
+// until waits until something is the case.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+func isUp(s *Store) func() bool { return func() bool { return s.Status().Up } }
+func isDown(s *Store) func() bool {
+	return func() bool { return errors.Is(s.breaker.allow(), ErrUnavailable) }
+}
+
+func record(t *testing.T, name string) cache.Record {
+	t.Helper()
+	return storetest.Record(t, name, time.Now())
+}
+
+func mustSave(t *testing.T, s *Store, r cache.Record) {
+	t.Helper()
+	if err := s.Save(t.Context(), r); err != nil {
+		t.Fatalf("Save(%s): %v", r.Domain, err)
+	}
+}
+
+func wantLoad(t *testing.T, s *Store, want cache.Record) {
+	t.Helper()
+	got, err := s.Load(t.Context(), want.Domain)
+	if err != nil || !storetest.Equal(got, want) {
+		t.Errorf("Load(%s) = %+v, %v, want %+v", want.Domain, got, err, want)
+	}
+}
+
+// awaitBehind waits until the store may lack something.
+func awaitBehind(t *testing.T, s *Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		news, err := s.Next(ctx)
+		if err != nil {
+			t.Fatalf("not told that the store may lack something: %v", err)
+		}
+		if news.Behind {
+			return
+		}
+	}
+}
+
+// notBehind fails if the store is said to lack something.
+func notBehind(t *testing.T, s *Store, within time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	for {
+		news, err := s.Next(ctx)
+		if err != nil {
+			return
+		}
+		if news.Behind {
+			t.Fatal("told that the store may lack something")
+		}
+	}
+}
+
+func watched() (*zap.Logger, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.InfoLevel)
+	return zap.New(core), logs
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// pair opens two stores that are patient, as the contract has no limit of time
+// and the machine may be busy.
+func pair(t *testing.T, o Options) (a, b cache.Shared) {
+	o.timeout = patience
+	return start(t, o), start(t, o)
+}
+
+func TestContract(t *testing.T) {
+	for _, kind := range []redis.Kind{redis.Redis, redis.Valkey} {
+		t.Run(string(kind), func(t *testing.T) {
+			server := redis.Start(t, kind)
+			storetest.RunShared(t, func(t *testing.T) (a, b cache.Shared) {
+				server.Do("FLUSHALL")
+				return pair(t, at(t, server))
+			})
+		})
+	}
+}
+
+func TestContractInADatabaseWithAPrefix(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	storetest.RunShared(t, func(t *testing.T) (a, b cache.Shared) {
+		server.Do("FLUSHALL")
+		server.Do("SET", "tlspolicyd:policy:a.example", "of others")
+		return pair(t, Options{URL: mustURL(t, "redis://"+server.Addr+"/3"), Prefix: "mail/tls:"})
+	})
+	if got := server.Do("GET", "tlspolicyd:policy:a.example"); got != "of others" {
+		t.Errorf("what others keep is %q", got)
+	}
+}
+
+func TestContractOfACluster(t *testing.T) {
+	t.Parallel()
+	servers := redis.StartCluster(t)
+	storetest.RunShared(t, func(t *testing.T) (a, b cache.Shared) {
+		for _, s := range servers {
+			s.Do("FLUSHALL")
+		}
+		return pair(t, Options{URL: mustURL(t, "redis+cluster://"+servers[0].Addr+","+servers[1].Addr)})
+	})
+}
+
+func TestEveryKeyEndsWithItsPolicy(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Redis)
+	s := start(t, at(t, server))
+	awaitBehind(t, s)
+	r := record(t, "a.example")
+	mustSave(t, s, r)
+	until(t, "two keys", func() bool { return server.Do("DBSIZE") == "2" })
+	if got, want := server.Do("PEXPIRETIME", s.key(r.Domain)), r.Expires.UnixMilli(); got != formatInt(want) {
+		t.Errorf("the key ends at %s, want %d", got, want)
+	}
+	for _, key := range strings.Fields(server.Do("KEYS", "*")) {
+		if server.Do("TTL", key) == "-1" {
+			t.Errorf("%s never ends", key)
+		}
+	}
+}
+
+func TestWhatIsOfNoUseIsNotSaved(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	s := open(t, at(t, server))
+	expired := record(t, "a.example")
+	expired.Fetched, expired.Expires = time.Now().Add(-time.Hour), time.Now().Add(-time.Second)
+	for name, r := range map[string]cache.Record{
+		"expired": expired, "no policy": storetest.Failed(t, "a.example", time.Now()), "nothing": {Domain: expired.Domain},
+	} {
+		mustSave(t, s, r)
+		if got := server.Do("DBSIZE"); got != "0" {
+			t.Errorf("%s: %s keys", name, got)
+		}
+	}
+}
+
+func domainOf(t *testing.T, name string) policy.Domain { return storetest.Domain(t, name) }
+
+func formatInt(n int64) string { return strconv.FormatInt(n, 10) }

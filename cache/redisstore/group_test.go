@@ -1,0 +1,174 @@
+//go:build e2e
+
+package redisstore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"tlspolicyd/cache"
+	"tlspolicyd/test/redis"
+)
+
+func flat(fields map[string]any) string { return fmt.Sprint(fields) }
+
+// sentinelURL names all the sentinels.
+func sentinelURL(sentinels []*redis.Server) string {
+	var hosts []string
+	for _, s := range sentinels {
+		hosts = append(hosts, s.Addr)
+	}
+	return "redis+sentinel://" + strings.Join(hosts, ",") + "/mymaster"
+}
+
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	master := redis.Start(t, redis.Redis)
+	redis.StartReplica(t, master)
+	sentinels := redis.StartSentinels(t, master)
+	o := Options{URL: mustURL(t, sentinelURL(sentinels))}
+	a, b := start(t, o), start(t, o)
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	r := record(t, "a.example")
+	mustSave(t, a, r)
+	wantLoad(t, b, r)
+	awaitTold(t, a, b)
+	sentinels[0].Kill() // one of them may be lost too
+	master.Kill()
+	begun := time.Now()
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	t.Logf("another master after %s", time.Since(begun))
+	mustSave(t, b, record(t, "b.example"))
+	wantLoad(t, a, record(t, "b.example"))
+	awaitTold(t, a, b)
+}
+
+// A master that hangs, and comes back after another has taken its place.
+func TestFailoverOfAMasterThatHangs(t *testing.T) {
+	t.Parallel()
+	master := redis.Start(t, redis.Redis)
+	replica := redis.StartReplica(t, master)
+	sentinels := redis.StartSentinels(t, master)
+	o := Options{URL: mustURL(t, sentinelURL(sentinels))}
+	a, b := start(t, o), start(t, o)
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	master.Stop()
+	until(t, "another master", func() bool { return a.dialer.current() == replica.Addr && b.dialer.current() == replica.Addr })
+	until(t, "in reach", isUp(a))
+	until(t, "in reach", isUp(b))
+	master.Continue()
+	mustSave(t, a, record(t, "b.example"))
+	wantLoad(t, b, record(t, "b.example"))
+	awaitTold(t, a, b)
+	for range 10 {
+		mustSave(t, a, record(t, "c.example"))
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestSentinelsThatAskWhoAsks(t *testing.T) {
+	t.Parallel()
+	master := redis.Start(t, redis.Redis, "--requirepass", secret, "--masterauth", secret)
+	master.CLI = []string{"--pass", secret, "--no-auth-warning"}
+	sentinels := redis.StartSentinels(t, master, fmt.Sprintf("sentinel auth-pass mymaster %q", secret), fmt.Sprintf("requirepass %q", secret))
+	o := withUser(t, sentinelURL(sentinels))
+	s := start(t, o)
+	until(t, "in reach", isUp(s))
+	mustSave(t, s, record(t, "a.example"))
+	o.PasswordFile = ""
+	if _, err := open(t, o).Load(t.Context(), domainOf(t, "a.example")); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+		t.Errorf("Load without a password: %v", err)
+	}
+}
+
+func TestUnknownService(t *testing.T) {
+	t.Parallel()
+	master := redis.Start(t, redis.Redis)
+	sentinels := redis.StartSentinels(t, master)
+	s := open(t, Options{URL: mustURL(t, strings.Replace(sentinelURL(sentinels), "mymaster", "other", 1))})
+	_, err := s.Load(t.Context(), domainOf(t, "a.example"))
+	wantUnknown(t, err)
+	if err == nil || !strings.Contains(err.Error(), `"other"`) {
+		t.Errorf("Load: %v", err)
+	}
+}
+
+func TestSentinelsOverTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	master := startTLS(t, ca, "127.0.0.1", "--tls-auth-clients", "no")
+	cert, key := ca.sign(t, "127.0.0.1")
+	sentinel := redis.New(t, redis.Redis)
+	sentinel.CLI = master.CLI
+	redis.StartSentinel(t, sentinel, fmt.Sprintf("port 0\ntls-port %s\ntls-replication yes\ntls-auth-clients no\n"+
+		"tls-cert-file %s\ntls-key-file %s\ntls-ca-cert-file %s\nsentinel monitor mymaster 127.0.0.1 %s 1",
+		sentinel.Port(), cert, key, ca.file, master.Port()))
+	s := start(t, Options{URL: mustURL(t, "rediss+sentinel://"+sentinel.Addr+"/mymaster"), CAFile: ca.file})
+	until(t, "in reach", isUp(s))
+	mustSave(t, s, record(t, "a.example"))
+	wantLoad(t, s, record(t, "a.example"))
+}
+
+func TestClusterByTheWrongScheme(t *testing.T) {
+	t.Parallel()
+	servers := redis.StartCluster(t)
+	var failed error
+	for _, server := range servers {
+		s := open(t, at(t, server))
+		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); err != cache.ErrNotFound {
+			failed = err
+		}
+	}
+	wantUnknown(t, failed)
+	if failed == nil || !strings.Contains(failed.Error(), "redis+cluster://") {
+		t.Errorf("Load: %v", failed)
+	}
+}
+
+func TestMasterOfAClusterIsKilled(t *testing.T) {
+	t.Parallel()
+	servers := redis.StartCluster(t)
+	var hosts []string
+	for _, s := range servers {
+		hosts = append(hosts, s.Addr)
+	}
+	o := Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))}
+	a, b := start(t, o), start(t, o)
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	var all []cache.Record
+	for i := range 30 {
+		r := record(t, fmt.Sprintf("d%d.example", i))
+		mustSave(t, a, r)
+		all = append(all, r)
+	}
+	// Policies lie on every node, and news come from every node.
+	for _, r := range all {
+		wantLoad(t, b, r)
+	}
+	for _, s := range servers {
+		if s.Do("DBSIZE") == "0" {
+			t.Errorf("nothing on %s", s.Addr)
+		}
+	}
+	servers[0].Kill() // the first seed
+	until(t, "out of reach", isDown(a))
+	servers[0].Start()
+	until(t, "in reach", isUp(a))
+	until(t, "in reach", isUp(b))
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	for _, r := range all {
+		until(t, "saved again", func() bool { return a.Save(t.Context(), r) == nil })
+		until(t, "loaded", func() bool { _, err := b.Load(t.Context(), r.Domain); return err == nil })
+	}
+	awaitTold(t, a, b)
+	if n, err := b.RemoveAll(t.Context()); n != len(all)+1 || err != nil {
+		t.Errorf("RemoveAll = %d, %v, want %d", n, err, len(all)+1)
+	}
+}

@@ -1,0 +1,176 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	// probeEvery is the time between two looks at the database.
+	probeEvery = time.Second
+	// markerLife is how long the marker stays when nobody renews it, and
+	// markerRenewal how often it is renewed.
+	markerLife    = 30 * 24 * time.Hour
+	markerRenewal = time.Hour
+)
+
+// Run looks after the connection until ctx ends: it finds out that the database
+// is in reach again, was restarted, emptied or replaced, and listens to what
+// other relays publish. Before it is called, and after it has returned, calls
+// work, but every one finds out for itself that the database is out of reach.
+func (s *Store) Run(ctx context.Context) error {
+	s.breaker.probing(true)
+	defer s.breaker.probing(false)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.listen(ctx) })
+	every(ctx, probeEvery, s.probe)
+	wg.Wait()
+	return nil
+}
+
+// every calls f at once, and then once in d, until ctx ends.
+func every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		f(ctx)
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
+
+// probe looks at the database once.
+func (s *Store) probe(ctx context.Context) {
+	s.follow(ctx)
+	var found identity
+	err := s.try(ctx, func(ctx context.Context) (err error) {
+		found, err = s.look(ctx)
+		return err
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	back := s.breaker.probe(err)
+	if err != nil {
+		return
+	}
+	// Which nodes of a cluster had lost what, nobody can say.
+	if other := s.seen.learn(found); other || back && s.t.cluster {
+		s.news.tellBehind()
+	}
+}
+
+// follow asks the sentinels for the master, and leaves the one that we know if
+// it is another: the old one may be alive, on the wrong side of a partition.
+func (s *Store) follow(ctx context.Context) {
+	if s.t.service == "" {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, s.o.timeout)
+	defer cancel()
+	master, moved, err := s.dialer.findMaster(limited)
+	if err != nil {
+		s.o.Log.Debug("no sentinel names the master", zap.Error(err))
+	}
+	if moved {
+		s.o.Log.Info("the sentinels name another master", zap.String("master", master))
+		s.renew()
+	}
+}
+
+// identity is what tells whether this is the database that was there before.
+// Empty means "cannot know".
+type identity struct {
+	contact bool
+	servers string // the run ids of all that hold keys
+	marker  string // what the marker says
+}
+
+// learn notes what was found, and reports whether records may be missing: this
+// is the first contact, or the database is not as it was left.
+func (i *identity) learn(found identity) bool {
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	behind := !i.contact || differ(i.servers, found.servers) || differ(i.marker, found.marker)
+	i.contact = true
+	i.servers = cmp.Or(found.servers, i.servers)
+	i.marker = cmp.Or(found.marker, i.marker)
+	return behind
+}
+
+// look finds out which database this is. An error means that it is out of reach.
+func (s *Store) look(ctx context.Context) (identity, error) {
+	db := s.db()
+	servers, err := runIDs(ctx, db)
+	if classify(err) == outage {
+		return identity{}, err
+	}
+	marker, err := s.marker(ctx, db)
+	if classify(err) == outage {
+		return identity{}, err
+	}
+	return identity{servers: servers, marker: marker}, nil
+}
+
+// runIDs returns what tells one run of the servers from any other.
+func runIDs(ctx context.Context, db redis.UniversalClient) (string, error) {
+	var mu sync.Mutex
+	var all []string
+	err := eachNode(ctx, db, func(ctx context.Context, node *redis.Client) error {
+		info, err := node.Info(ctx, "server").Result()
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, runID(info))
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(all)
+	return strings.Join(all, " "), nil
+}
+
+// runID finds the run id in what INFO says.
+func runID(info string) string {
+	for line := range strings.Lines(info) {
+		if id, found := strings.CutPrefix(line, "run_id:"); found {
+			return strings.TrimSpace(id)
+		}
+	}
+	return ""
+}
+
+// marker returns what the marker says: a key that goes with all the others when
+// somebody empties the database. Where there is none, it makes one, unless
+// another relay is faster: then it reads that at the next look.
+func (s *Store) marker(ctx context.Context, db redis.UniversalClient) (string, error) {
+	key := s.o.Prefix + "marker"
+	text, err := db.GetRange(ctx, key, 0, 63).Result()
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		made := rand.Text()
+		if ok, err := db.SetNX(ctx, key, made, markerLife).Result(); err != nil || !ok {
+			return "", err
+		}
+		return made, nil
+	}
+	if time.Since(s.renewed) > markerRenewal {
+		s.renewed = time.Now()
+		return text, db.PExpireAt(ctx, key, s.renewed.Add(markerLife)).Err()
+	}
+	return text, nil
+}
