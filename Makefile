@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 KILLS   ?= 500
 POLICIES ?= 1000000
 
-.PHONY: build run test unit lint e2e demo crash scale setup fuzz vuln packages clean
+.PHONY: build run test unit lint e2e demo crash scale fleet setup fuzz vuln packages clean
 
 build: bin/tlspolicyd ## the daemon, static, in bin/
 
@@ -45,6 +45,9 @@ crash: ## as root: kill -9 the daemon KILLS times under load, and count what it 
 
 scale: ## as root: the daemon with POLICIES policies in its store; see docs/performance.md
 	$(GO) test -tags e2e -count=1 -v -timeout 2h ./test/scale -policies=$(POLICIES)
+
+fleet: ## as root: three relays with 1,000 domains and one Redis; see docs/fleet.md
+	$(GO) test -tags e2e -count=1 -v -timeout 1h ./test/fleet -domains 1000 -period 90s -periods 4
 
 bench: ## as root: what an answer costs, compared with a bare echo server; see docs/performance.md
 	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Cold' -benchtime 1x -timeout 2h ./test/perf

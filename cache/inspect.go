@@ -47,6 +47,11 @@ type View struct {
 	Record   *Record
 	StoreErr error
 
+	// Shared is what the shared store holds, likewise; it may be of anybody,
+	// and answers nothing by itself.
+	Shared    *Record
+	SharedErr error
+
 	// Unwritten says that the store does not have all of it yet, Expiring
 	// that the policy is past half of its life and its refresh fails. Until
 	// Held the policy is not refreshed; zero if nothing holds it.
@@ -79,9 +84,9 @@ func (v *View) Known() bool {
 	return v.Source != "" || v.Record != nil || v.StoreErr != nil || len(v.Hops) > 0 || len(v.UnderWay) > 0
 }
 
-// Inspect returns all that is known of a domain. It asks nobody but the store,
-// and changes nothing: it is no use of the domain. An error of the store is
-// part of the view.
+// Inspect returns all that is known of a domain. It asks nobody but the stores,
+// and changes nothing: it is no use of the domain. An error of a store is part
+// of the view.
 func (c *Cache) Inspect(ctx context.Context, domain policy.Domain) View {
 	v := View{Domain: domain}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -93,6 +98,7 @@ func (c *Cache) Inspect(ctx context.Context, domain policy.Domain) View {
 	case !errors.Is(err, ErrNotFound):
 		v.StoreErr = fmt.Errorf("the record could not be read: %w", err)
 	}
+	c.viewShared(ctx, &v)
 	// Memory is looked at after the store: what is in neither was in neither.
 	v.Now = time.Now()
 	c.viewMemory(&v)
@@ -101,6 +107,20 @@ func (c *Cache) Inspect(ctx context.Context, domain policy.Domain) View {
 	}
 	c.plan(&v)
 	return v
+}
+
+// viewShared puts what the shared store holds into a view.
+func (c *Cache) viewShared(ctx context.Context, v *View) {
+	if c.shared == nil {
+		return
+	}
+	r, err := c.shared.Load(ctx, v.Domain)
+	switch {
+	case err == nil:
+		v.Shared = &r
+	case !errors.Is(err, ErrNotFound):
+		v.SharedErr = err
+	}
 }
 
 // viewMemory puts what there is outside of the store into a view.

@@ -145,6 +145,7 @@ func (d *daemon) stats() admin.Stats {
 	if t := d.cache.StoreTrouble(); t.Err != nil {
 		s.LastStoreError = &admin.StoreError{At: t.At.UTC().Truncate(time.Second), Op: t.Op, Error: t.Err.Error()}
 	}
+	s.Shared = d.shared.view()
 	return s
 }
 

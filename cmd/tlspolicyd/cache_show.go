@@ -165,6 +165,13 @@ func (p *sheet) stored(d *admin.Domain) {
 	if d.Unwritten {
 		p.line("", "it is yet to be brought up to date")
 	}
+	switch {
+	case d.SharedError != "":
+		p.line("shared", "%s", d.SharedError)
+	case d.Shared != nil:
+		// Whoever wrote it there.
+		p.line("shared", "mode %s, id %q, fetched %s", d.Shared.Mode, d.Shared.ID, p.at(d.Shared.Fetched))
+	}
 }
 
 // refreshed prints how a refresh ended, and what applies after it.

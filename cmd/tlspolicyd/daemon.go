@@ -33,6 +33,7 @@ type daemon struct {
 	dns    *dnsclient.Client // whose servers are tested; nil where DANE is not looked at
 	sts    *mtasts.Resolver
 	store  *store
+	shared shared
 	cache  *cache.Cache
 	server *socketmap.Server
 
@@ -78,8 +79,13 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 	if err != nil {
 		return nil, err
 	}
+	fleet, err := openShared(&c.Cache.Shared, log.Named("shared"))
+	if err != nil {
+		return nil, errors.Join(err, kept.close())
+	}
 	memory, err := cache.New(cache.Options{
 		Store:        kept,
+		Shared:       fleet.tier(),
 		Resolver:     find,
 		Parse:        mtasts.ParsePolicy,
 		Memory:       c.Cache.Memory,
@@ -90,7 +96,7 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 		Metrics:      counts,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cache: %w", err), kept.close())
+		return nil, errors.Join(fmt.Errorf("cache: %w", err), fleet.close(), kept.close())
 	}
 	handler := policymap.New(memory, policymap.Options{
 		Keys:    policymap.KeyRules{NoSmartHosts: !c.SmartHosts},
@@ -100,8 +106,11 @@ func newDaemon(ctx context.Context, c *config.Config, log *zap.Logger) (*daemon,
 	server := &socketmap.Server{Handler: handler, Log: log.Named("socketmap"), Metrics: counts}
 	counts.WatchCache(memory.Entries)
 	counts.WatchStore(kept.entries)
+	if fleet.db != nil {
+		counts.WatchShared(fleet.up)
+	}
 	return &daemon{
-		log: log, dns: tested, sts: sts, store: kept, cache: memory, server: server,
+		log: log, dns: tested, sts: sts, store: kept, shared: fleet, cache: memory, server: server,
 		metrics: counts, http: c.Admin.HTTP,
 		office: office{config: c, started: time.Now(), resolver: resolver},
 	}, nil
@@ -151,6 +160,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 		}
 	})
 	background.Go(func() { d.store.run(refreshing, d.log) })
+	background.Go(func() { d.shared.run(refreshing) })
 	if d.dns != nil {
 		background.Go(func() { _ = d.dns.Run(refreshing) }) // ends with its context only
 	}
@@ -170,7 +180,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	stopAdmin()
 	stopRefresh()
 	background.Wait()
-	return errors.Join(err, d.cache.Close(grace), d.store.close())
+	return errors.Join(err, d.cache.Close(grace), d.shared.close(), d.store.close())
 }
 
 // logTo returns the logger of the configuration, writing to f, and its level,

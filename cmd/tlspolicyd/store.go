@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -28,16 +27,9 @@ type store struct {
 	limit int64  // the most that it may hold, in bytes
 }
 
-// errNoShared: a relay that believes to share its memory and does not is worse
-// than one that does not start.
-var errNoShared = errors.New("cache.shared.url: this version has no shared store")
-
 // openStore opens the file of the configuration; with cache.file "none" what is
 // learned is gone when the daemon ends.
 func openStore(ctx context.Context, c *config.Cache, log *zap.Logger) (*store, error) {
-	if c.Shared.URL != nil {
-		return nil, errNoShared
-	}
 	if _, wanted := c.StoreFile(""); !wanted {
 		s := memstore.New(memstore.Options{MaxBytes: int64(c.Disk)})
 		return &store{Store: s, purge: s.Purge, close: func() error { return nil }, limit: int64(c.Disk)}, nil

@@ -132,6 +132,10 @@ type Domain struct {
 	StoreError string `json:"store_error,omitempty"`
 	Unwritten  bool   `json:"unwritten,omitempty"`
 
+	// Shared is what the shared store holds; it answers nothing by itself.
+	Shared      *Row   `json:"shared,omitempty"`
+	SharedError string `json:"shared_error,omitempty"`
+
 	UnderWay []Step `json:"under_way,omitempty"`
 	Next     []Step `json:"next,omitempty"`
 }

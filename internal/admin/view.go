@@ -30,6 +30,12 @@ func (s *Server) domain(v *cache.View) *Domain {
 	if v.StoreErr != nil {
 		d.StoreError = v.StoreErr.Error()
 	}
+	if v.Shared != nil {
+		d.Shared = s.row(v.Shared)
+	}
+	if v.SharedErr != nil {
+		d.SharedError = v.SharedErr.Error()
+	}
 	return d
 }
 

@@ -50,7 +50,7 @@ func start(t *testing.T) *live {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	config := write(t, dir, "tlspolicyd.yaml", fmt.Sprintf(
-		"listen: [%q]\ndns: {servers: [%q], timeout: 100ms}\ncache: {file: %q}\nadmin: {socket: %q, http: %q}\n",
+		"listen: [%q]\ndns: {servers: [%q], timeout: 100ms}\ncache: {file: %q, shared: {url: \"redis://127.0.0.1:1\"}}\nadmin: {socket: %q, http: %q}\n",
 		l.socketmap, freeAddress(t), filepath.Join(dir, "policies.db"), filepath.Join(dir, "admin.sock"), l.pages))
 	run(t, daemon, "serve", "--config", config)
 	rules, err := filepath.Abs(rulesFile)

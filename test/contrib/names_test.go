@@ -24,6 +24,7 @@ func scrape(t *testing.T) export {
 	m.Validating(1)
 	m.WatchCache(func() cache.Entries { return cache.Entries{} })
 	m.WatchStore(func(context.Context) (metrics.StoreEntries, error) { return metrics.StoreEntries{}, nil })
+	m.WatchShared(func() bool { return true })
 	mux := http.NewServeMux()
 	m.Mount(mux, func() bool { return true })
 	w := httptest.NewRecorder()

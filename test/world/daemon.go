@@ -40,6 +40,8 @@ type Options struct {
 	Recheck, Refresh time.Duration
 	// Disk is cache.disk; empty means the default.
 	Disk string
+	// Shared is cache.shared.url; empty means that the relay is alone.
+	Shared string
 	// NoDANE is for tests that measure a policy map alone.
 	NoDANE bool
 	// LogLevel is log.level; empty means info.
@@ -203,7 +205,7 @@ func (w *World) conf(listen string, o Options) string {
 	}
 	return strings.NewReplacer(
 		"{listen}", listen, "{dns}", w.DNS.Addr(), "{ca}", w.caFile(), "{dane}", fmt.Sprint(!o.NoDANE),
-		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{disk}", o.Disk, "{level}", o.LogLevel,
+		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
 	).Replace(yaml)
 }
 
@@ -215,7 +217,7 @@ sts:
   ca_file: {ca}
   allow_networks: [127.0.0.0/8]
 dane: {enabled: {dane}}
-cache: {recheck: {recheck}, refresh: {refresh}, disk: {disk}}
+cache: {recheck: {recheck}, refresh: {refresh}, disk: {disk}, shared: {url: "{shared}"}}
 log: {level: {level}, format: json}
 `
 
