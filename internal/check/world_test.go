@@ -144,13 +144,13 @@ func (w *world) runIn(ctx context.Context, t *testing.T, key string) *check.Repo
 	if w.fault != nil {
 		w.fault(srv)
 	}
-	client, err := dnsclient.New(dnsclient.Options{Servers: []string{srv.Addr()}, Timeout: 250 * time.Millisecond, Attempts: 1})
+	client, err := dnsclient.New(dnsclient.Options{Servers: []string{srv.Addr()}, Timeout: w.dnsTimeout(), Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	recorder := dnstrace.New(client)
 	sts, err := mtasts.New(mtasts.Options{
-		DNS: recorder, CAFile: w.rootsFile(t), Dial: w.policyHost(t), FetchTimeout: 2 * time.Second,
+		DNS: recorder, CAFile: w.rootsFile(t), Dial: w.policyHost(t), FetchTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -164,6 +164,25 @@ func (w *world) runIn(ctx context.Context, t *testing.T, key string) *check.Repo
 		Prober: w.prober(t), Postconf: w.postconf, Daemon: w.daemon, Listen: w.listen,
 	})
 	return c.Run(ctx, key, hop)
+}
+
+// dnsTimeout is short only where answers may not come: a machine that does other
+// things too takes its time.
+func (w *world) dnsTimeout() time.Duration {
+	if w.fault != nil {
+		return 500 * time.Millisecond
+	}
+	return 10 * time.Second
+}
+
+// smtpTimeout is short only where a host falls silent.
+func (w *world) smtpTimeout() time.Duration {
+	for _, h := range w.mail {
+		if h != nil && (h.hang || h.mute) {
+			return time.Second
+		}
+	}
+	return 30 * time.Second
 }
 
 func (w *world) rootsFile(t *testing.T) string {
@@ -226,7 +245,7 @@ func (w *world) prober(t *testing.T) *check.Prober {
 	}
 	var serving sync.WaitGroup
 	t.Cleanup(serving.Wait)
-	return &check.Prober{Roots: w.roots(), Timeout: time.Second, Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+	return &check.Prober{Roots: w.roots(), Timeout: w.smtpTimeout(), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
 		h := w.mail[address]
 		if h == nil {
 			return nil, errRefused
