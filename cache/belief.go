@@ -32,26 +32,33 @@ const (
 // left of the domain; one that does not would keep this relay from finding out
 // whether there is one that does.
 func (c *Cache) weigh(now time.Time, mine *policy.STS, r *Record) (policy.STS, belief) {
+	theirs, ok := c.read(now, mine, r)
+	switch {
+	case !ok:
+		return policy.STS{}, unbelieved
+	case !mine.InForce(now) && theirs.Policy.Mode != policy.ModeEnforce:
+		return policy.STS{}, unbelieved
+	case mine.InForce(now) && (mine.Policy.Text != r.Text || mine.ID != r.ID):
+		return policy.STS{}, hinted
+	default:
+		return theirs, believed
+	}
+}
+
+// read makes the fact of a record, and reports whether it can be one: it is of a
+// fetch that was made, later than the one that is known here, and is not over.
+func (c *Cache) read(now time.Time, mine *policy.STS, r *Record) (policy.STS, bool) {
 	p, err := c.parse(r.Text)
 	switch {
 	case err != nil || !validID(r.ID):
-		return policy.STS{}, unbelieved
+		return policy.STS{}, false
 	case ahead(now, policy.Anchor(c.started, r.Fetched)) > maxAhead:
-		return policy.STS{}, unbelieved
+		return policy.STS{}, false
 	case mine.Policy != nil && r.Fetched.Unix() <= mine.Fetched.Unix():
-		return policy.STS{}, unbelieved
+		return policy.STS{}, false
 	}
 	theirs := c.resolver.Adopt(*mine, p, r.ID, c.anchor(now, r.Fetched))
-	switch same := mine.Policy != nil && mine.Policy.Text == r.Text && mine.ID == r.ID; {
-	case !theirs.InForce(now) || !theirs.Expires().After(now):
-		return policy.STS{}, unbelieved
-	case mine.InForce(now) && !same:
-		return policy.STS{}, hinted
-	case mine.InForce(now) || p.Mode == policy.ModeEnforce:
-		return theirs, believed
-	default:
-		return policy.STS{}, unbelieved
-	}
+	return theirs, theirs.Expires().After(now) && theirs.InForce(now)
 }
 
 // validID reports whether an id is one that a TXT record can have.

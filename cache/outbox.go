@@ -128,28 +128,33 @@ func (o *outbox) len() int {
 func (c *Cache) share(ctx context.Context) {
 	var all catchUp
 	for ctx.Err() == nil {
-		domain, ok := c.outbox.take()
-		var err error
-		switch {
-		case ok:
-			if err = c.shareOne(ctx, domain); err != nil {
-				c.outbox.add(domain)
-			}
-		case c.outbox.takeAll():
-			all = catchUp{underWay: true}
-		case all.underWay:
-			err = c.shareNext(ctx, &all)
-		default:
-			select {
-			case <-c.outbox.wake:
-			case <-ctx.Done():
-			}
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := c.shareSome(ctx, &all); err != nil && ctx.Err() == nil {
 			c.sharedFailed(opSave, err)
 			pause(ctx, retryShared)
 		}
 	}
+}
+
+// shareSome saves what comes next, or waits until there is something.
+func (c *Cache) shareSome(ctx context.Context, all *catchUp) error {
+	if domain, ok := c.outbox.take(); ok {
+		err := c.shareOne(ctx, domain)
+		if err != nil {
+			c.outbox.add(domain)
+		}
+		return err
+	}
+	if c.outbox.takeAll() {
+		*all = catchUp{underWay: true}
+	}
+	if all.underWay {
+		return c.shareNext(ctx, all)
+	}
+	select {
+	case <-c.outbox.wake:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // shareOne saves the policy of a domain as it is now. The outbox knows already

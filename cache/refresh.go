@@ -184,9 +184,6 @@ func (c *Cache) refresh(f *flight) {
 		c.hold(f.domain, now.Add(retryWrites))
 	case sts.Policy == nil || sts.Lost:
 		c.hold(f.domain, now.Add(holdDamaged))
-	case c.isDue(now, &sts, f.use) && c.skipFetch(f, &sts):
-		c.metrics.Refreshed(RefreshShared)
-		return
 	case c.isDue(now, &sts, f.use):
 		c.metrics.Refreshed(c.fetchAgain(f, &sts))
 		return
@@ -230,11 +227,14 @@ func (c *Cache) unsetDue(f *flight, sts *policy.STS) {
 	c.mu.Unlock()
 }
 
-// fetchAgain fetches the policy, whatever the TXT record says by now, and
-// returns how that ended.
+// fetchAgain fetches the policy, whatever the TXT record says by now, unless
+// another relay has just done so, and returns how that ended.
 //
 // RFC 8461, section 10.2: "regardless of the state of the TXT record".
 func (c *Cache) fetchAgain(f *flight, sts *policy.STS) string {
+	if c.skipFetch(f, sts) {
+		return RefreshShared
+	}
 	sts.Wanted = ""
 	next := c.resolver.Fetch(f.ctx, f.domain, *sts)
 	if !c.fetched(f, sts, &next) && f.ctx.Err() == nil {

@@ -7,7 +7,8 @@ import (
 	"tlspolicyd/resolver/policy"
 )
 
-// ErrUnavailable: the shared store is known to be out of reach; it was not asked.
+// ErrUnavailable says that the shared store is known to be out of reach; it was
+// not asked.
 var ErrUnavailable = errors.New("the shared store is out of reach")
 
 // Shared keeps records for a fleet of relays, beyond the store that each of
