@@ -123,7 +123,7 @@ func forward(l net.Listener, target string) {
 }
 
 // address asks a DNS server for the IPv4 address of a name.
-func address(b *testing.B, server, name string) string {
+func address(b testing.TB, server, name string) string {
 	b.Helper()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer

@@ -43,19 +43,90 @@ func BenchmarkMiss(b *testing.B) {
 					b.Fatalf("the reply is %q", reply)
 				}
 			}
-			queries := 0
-			for _, q := range w.DNS.Queries() {
-				if q.Name != "." {
-					queries++
-				}
-			}
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2])/float64(roundTrip)/test.trips, "median/critical-path")
 			b.ReportMetric(float64(took[len(took)*99/100])/float64(roundTrip)/test.trips, "p99/critical-path")
-			b.ReportMetric(float64(queries)/float64(len(took)), "dns-queries/answer")
+			b.ReportMetric(float64(queries(w))/float64(len(took)), "dns-queries/answer")
 		})
 	}
 }
+
+// queries is how many questions the DNS was asked about domains.
+func queries(w *world.World) int {
+	n := 0
+	for _, q := range w.DNS.Queries() {
+		if q.Name != "." { // the test of the server
+			n++
+		}
+	}
+	return n
+}
+
+// BenchmarkQueries counts the questions to the DNS for a domain that is asked for
+// the first time.
+func BenchmarkQueries(b *testing.B) {
+	w := newWorld(b)
+	host := address(b, w.DNS.Addr(), "mta-sts.x."+zone)
+	if err := w.DNS.Load(strings.ReplaceAll(zones+signedZones, "{far}", host)); err != nil {
+		b.Fatal(err)
+	}
+	w.Hosts.Pattern(func(domain string) string {
+		if strings.HasSuffix(domain, ".testing.test") {
+			return world.Testing(maxAge, "mx."+domain)
+		}
+		return text(domain)
+	})
+	d := start(b, w, world.Options{})
+	client, err := d.Dial(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	for _, zone := range []string{"with.test", "testing.test", "without.test", "sts", "both", "dane", "none"} {
+		for _, m := range []string{"policy", "policy-dane"} {
+			b.Run(fmt.Sprintf("zone=%s/map=%s", zone, m), func(b *testing.B) {
+				w.DNS.Reset()
+				var answer string
+				for i := range b.N {
+					reply, err := client.Lookup(b.Context(), m, fmt.Sprintf("%s-%d-%d.%s", m, b.N, i, zone))
+					if err != nil {
+						b.Fatal(err)
+					}
+					answer = reply.String()
+				}
+				b.ReportMetric(float64(queries(w))/float64(b.N), "dns-queries/answer")
+				b.ReportMetric(0, "ns/op")
+				b.Logf("%.40s", answer)
+			})
+		}
+	}
+}
+
+// signedZones are domains whose zones are signed, each with two MX hosts of one
+// address each: with a policy, with TLSA records, with both, and with neither.
+const signedZones = `
+*.testing.test. 60 TXT "v=STSv1; id=20260101T000000;"
+*.testing.test. 300 A {far}
+*.testing.test. 300 MX 10 mx.testing.test.
+*.sts.   60 TXT "v=STSv1; id=20260101T000000;"
+*.sts.  300 A {far}
+*.sts.  300 MX 10 mx1.plain.
+*.sts.  300 MX 20 mx2.plain.
+*.both.  60 TXT "v=STSv1; id=20260101T000000;"
+*.both. 300 A {far}
+*.both. 300 MX 10 mx1.tlsa.
+*.both. 300 MX 20 mx2.tlsa.
+*.dane. 300 MX 10 mx1.tlsa.
+*.dane. 300 MX 20 mx2.tlsa.
+*.none. 300 MX 10 mx1.plain.
+*.none. 300 MX 20 mx2.plain.
+mx1.plain. 300 A 11.0.0.1
+mx2.plain. 300 A 11.0.0.2
+mx1.tlsa.  300 A 11.0.0.1
+mx2.tlsa.  300 A 11.0.0.2
+_25._tcp.mx1.tlsa. 300 TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+_25._tcp.mx2.tlsa. 300 TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+`
 
 // zones are those of a world whose policy hosts are far away.
 const zones = `

@@ -1,8 +1,8 @@
 //go:build e2e
 
 // Package perf_test measures the daemon as a process, over real sockets: what
-// an answer costs, and how long a first question takes. There are benchmarks
-// only: what they say is in docs/performance.md, with the command for each.
+// an answer costs, and how long a first question takes. What the benchmarks say
+// is in docs/performance.md, with the command for each.
 package perf_test
 
 import (
@@ -34,7 +34,7 @@ func text(domain string) string {
 }
 
 // newWorld makes a world in which every domain below zone has a policy.
-func newWorld(b *testing.B) *world.World {
+func newWorld(b testing.TB) *world.World {
 	b.Helper()
 	w := world.New(b)
 	w.Pattern(b, map[string]string{zone: id})
@@ -43,7 +43,7 @@ func newWorld(b *testing.B) *world.World {
 }
 
 // start starts the daemon as it would be started by an administrator.
-func start(b *testing.B, w *world.World, o world.Options) *world.Daemon {
+func start(b testing.TB, w *world.World, o world.Options) *world.Daemon {
 	b.Helper()
 	o.Program, o.LogLevel = world.Build(b), "error"
 	if o.Recheck == 0 {

@@ -38,6 +38,8 @@ type Options struct {
 	// Recheck and Refresh are those of the section cache; zero means a
 	// second, and a day.
 	Recheck, Refresh time.Duration
+	// FetchTimeout is sts.fetch_timeout; zero means 5 seconds.
+	FetchTimeout time.Duration
 	// Disk is cache.disk; empty means the default.
 	Disk string
 	// Shared is cache.shared.url; empty means that the relay is alone.
@@ -197,6 +199,9 @@ func (w *World) conf(listen string, o Options) string {
 	if o.Refresh == 0 {
 		o.Refresh = 24 * time.Hour
 	}
+	if o.FetchTimeout == 0 {
+		o.FetchTimeout = 5 * time.Second
+	}
 	if o.Disk == "" {
 		o.Disk = "2GiB"
 	}
@@ -205,7 +210,8 @@ func (w *World) conf(listen string, o Options) string {
 	}
 	return strings.NewReplacer(
 		"{listen}", listen, "{dns}", w.DNS.Addr(), "{ca}", w.caFile(), "{dane}", fmt.Sprint(!o.NoDANE),
-		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
+		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{fetch}", o.FetchTimeout.String(),
+		"{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
 	).Replace(yaml)
 }
 
@@ -213,7 +219,7 @@ const yaml = `listen: ["{listen}"]
 dns: {servers: ["{dns}"], timeout: 1s, attempts: 2}
 sts:
   answer_within: 5s
-  fetch_timeout: 5s
+  fetch_timeout: {fetch}
   ca_file: {ca}
   allow_networks: [127.0.0.0/8]
 dane: {enabled: {dane}}
