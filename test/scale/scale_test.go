@@ -70,29 +70,52 @@ func TestScale(t *testing.T) {
 func measureRefresh(t *testing.T, w *world.World, o world.Options) {
 	t.Helper()
 	d := w.Start(t, o)
+	w.DNS.Reset()
 	before, begun := d.Usage(t), time.Now()
-	for w.Hosts.Total() < due {
-		if time.Since(begun) > time.Minute {
-			t.Fatalf("%d policies were refreshed in a minute, want %d", w.Hosts.Total(), due)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	time.Sleep(time.Second) // until the last one is written
+	n := refreshed(t, w)
 	busy, took := d.Usage(t), time.Since(begun)
 	time.Sleep(10 * time.Second)
 	idle := d.Usage(t)
-	if n := w.Hosts.Total(); n != due {
-		t.Errorf("%d policies were refreshed, want %d", n, due)
-	}
 	perSecond := float64(idle.CPU-busy.CPU) / 10
-	cost := (float64(busy.CPU-before.CPU) - perSecond*took.Seconds()) / due
-	written := float64(busy.Written-before.Written) / due
+	cost := (float64(busy.CPU-before.CPU) - perSecond*took.Seconds()) / n
+	written, queries := float64(busy.Written-before.Written)/n, questions(w)/n
 	perHour := float64(*policies) / 24
-	t.Logf("a refresh: %.2f ms of CPU, %.0f kB written; %d in %v; afterwards RssAnon %.0f MB, RssFile %.0f MB",
-		cost/1e6, written/1e3, due, took.Round(100*time.Millisecond), float64(idle.Anon)/1e6, float64(idle.File)/1e6)
-	t.Logf("an hour, each policy once a day: %.0f refreshes, %.1f s of CPU (%.2f %% of a core), %.0f MB written; nothing due: %.1f ms of CPU a second, %d bytes written in 10 s",
-		perHour, perHour*cost/1e9, perHour*cost/3600e9*100, perHour*written/1e6, perSecond/1e6, idle.Written-busy.Written)
+	t.Logf("a refresh: %.2f ms of CPU, %.0f kB written, %.1f questions to the DNS; %.0f in %v; afterwards RssAnon %.0f MB, RssFile %.0f MB",
+		cost/1e6, written/1e3, queries, n, took.Round(100*time.Millisecond), float64(idle.Anon)/1e6, float64(idle.File)/1e6)
+	t.Logf("an hour, each policy once a day: %.0f refreshes, %.1f s of CPU (%.2f %% of a core), %.0f MB written, %.0f questions to the DNS; nothing due: %.1f ms of CPU a second, %d bytes written in 10 s",
+		perHour, perHour*cost/1e9, perHour*cost/3600e9*100, perHour*written/1e6, perHour*queries, perSecond/1e6, idle.Written-busy.Written)
 	d.Kill(t)
+}
+
+// refreshed waits until no more policies are refreshed, and returns how many were.
+// All are of one address: on a machine that is slow enough some of them find no
+// place there, and are put off.
+func refreshed(t *testing.T, w *world.World) float64 {
+	t.Helper()
+	const still = 3 * time.Second
+	n, since := 0, time.Now()
+	for n < due && time.Since(since) < still || n == 0 && time.Since(since) < time.Minute {
+		time.Sleep(50 * time.Millisecond)
+		if total := w.Hosts.Total(); total != n {
+			n, since = total, time.Now()
+		}
+	}
+	time.Sleep(time.Second) // until the last one is written
+	if n = w.Hosts.Total(); n < due/2 || n > due {
+		t.Fatalf("%d policies were refreshed, want %d", n, due)
+	}
+	return float64(n)
+}
+
+// questions is how many questions about domains the DNS was asked.
+func questions(w *world.World) float64 {
+	n := 0
+	for _, q := range w.DNS.Queries() {
+		if q.Name != "." { // the test of the server
+			n++
+		}
+	}
+	return float64(n)
 }
 
 // measureStart measures the time from the start of the process to its first

@@ -209,7 +209,7 @@ func (w *World) conf(listen string, o Options) string {
 		o.LogLevel = "info"
 	}
 	return strings.NewReplacer(
-		"{listen}", listen, "{dns}", w.DNS.Addr(), "{ca}", w.caFile(), "{dane}", fmt.Sprint(!o.NoDANE),
+		"{listen}", listen, "{dns}", w.DNS.Addr(), "{ca}", w.CAFile(), "{dane}", fmt.Sprint(!o.NoDANE),
 		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{fetch}", o.FetchTimeout.String(),
 		"{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
 	).Replace(yaml)

@@ -45,7 +45,7 @@ func New(t testing.TB) *World {
 	w := &World{dir: dir, txt: make(map[string][]string)}
 	w.DNS = dnstest.Start(t, "")
 	w.Hosts = startHosts(t)
-	if err := os.WriteFile(w.caFile(), w.Hosts.ca.pem(), 0o644); err != nil {
+	if err := os.WriteFile(w.CAFile(), w.Hosts.ca.pem(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	w.load(t)
@@ -139,7 +139,8 @@ func (w *World) Revive() {
 	w.DNS.ClearFaults()
 }
 
-func (w *World) caFile() string { return filepath.Join(w.dir, "ca.pem") }
+// CAFile is a file with the certificate that signs those of the policy hosts.
+func (w *World) CAFile() string { return filepath.Join(w.dir, "ca.pem") }
 
 // Enforce is a policy of mode enforce.
 func Enforce(maxAge int, mx ...string) string { return file("enforce", maxAge, mx) }
