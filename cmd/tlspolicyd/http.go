@@ -22,7 +22,7 @@ const (
 	httpRead   = 5 * time.Second  // for the request
 	httpWrite  = 15 * time.Second // for the answer
 	httpHeader = 8 << 10          // bytes; net/http allows 4 KiB more
-	httpConns  = 64               // open at a time; others wait
+	httpConns  = 64               // open at a time; more take the place of those that say nothing
 	httpGrace  = 2 * time.Second  // for answers in progress at the end
 )
 
@@ -54,8 +54,10 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 // serveHTTP serves h on l until ctx ends, and closes l.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) {
 	clients, _ := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel) // of a level that there is
+	door := newTurnstile(l, httpConns)
 	server := &http.Server{
-		Handler:        h,
+		Handler:        door.serving(h),
+		ConnContext:    door.enter,
 		ReadTimeout:    httpRead,
 		WriteTimeout:   httpWrite,
 		MaxHeaderBytes: httpHeader,
@@ -71,7 +73,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Log
 			_ = server.Close() // who still waits for an answer gets none
 		}
 	})
-	err := server.Serve(newFewConns(l, httpConns))
+	err := server.Serve(door)
 	if !errors.Is(err, http.ErrServerClosed) {
 		log.Error("metrics and health are not served any more; mail is not affected", zap.Error(err))
 	}

@@ -163,48 +163,6 @@ func TestHTTPDoesNotWaitForSlowReaders(t *testing.T) {
 	})
 }
 
-func TestHTTPHoldsFewConnections(t *testing.T) {
-	inBubble(t, page, func(t *testing.T, p *pipes) {
-		for range httpConns {
-			p.dial(t)
-		}
-		synctest.Wait()
-		opened := time.Now()
-		// Nobody sends a request: there is room when their time is over.
-		if code, _ := get(t, p.dial(t), request+"\r\n"); code != 200 {
-			t.Errorf("got %d, want 200", code)
-		}
-		if took := time.Since(opened); took != httpRead {
-			t.Errorf("waited for %v, want %v", took, httpRead)
-		}
-	})
-}
-
-func TestHTTPEndsWithAllSlotsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPipes()
-		l := newFewConns(p, 1)
-		accepted := make(chan error, 2)
-		go func() {
-			for range 2 {
-				_, err := l.Accept()
-				accepted <- err
-			}
-		}()
-		p.dial(t)
-		if err := <-accepted; err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if err := errors.Join(l.Close(), l.Close()); err != nil {
-			t.Error(err)
-		}
-		if err := <-accepted; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Accept returned %v, want %v", err, net.ErrClosed)
-		}
-	})
-}
-
 // exhausted is a listener that has no descriptor for the first connection.
 type exhausted struct {
 	*pipes
