@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/config"
 )
 
 // dialAdmin returns a client for the daemon of the configuration.
@@ -20,11 +23,33 @@ func dialAdmin(file *configFile) (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return adminClient(c)
+}
+
+func adminClient(c *config.Config) (*admin.Client, error) {
 	path, err := adminSocket(c)
 	if err != nil {
 		return nil, err
 	}
+	if c.Admin.Socket == "" {
+		path = socketToAsk(path, systemSocket)
+	}
 	return admin.NewClient(path), nil
+}
+
+// systemSocket is the admin socket of the daemon that the packages install.
+const systemSocket = "/run/tlspolicyd/admin.sock"
+
+// socketToAsk returns the socket of a daemon of the user's own, or that of the
+// system's daemon if there is no other: so that who may not open it is told so, and
+// not of a path that nobody uses.
+func socketToAsk(own, system string) string {
+	for _, path := range []string{own, system} {
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return own
 }
 
 // asking runs a command that asks the daemon, and adds to an error what can be
@@ -37,6 +62,9 @@ func asking(file *configFile, ask func(cmd *cobra.Command, c *admin.Client, args
 		}
 		defer c.Close()
 		err = ask(cmd, c, args)
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("%w\nonly root and the daemon's own user may ask it: sudo %s", err, strings.Join(append([]string{cmd.CommandPath()}, args...), " "))
+		}
 		if errors.Is(err, admin.ErrUnreachable) {
 			return fmt.Errorf("%w\nthe daemon has to run, with the same admin.socket in its configuration (see --config); only root and the daemon's own user may ask it", err)
 		}

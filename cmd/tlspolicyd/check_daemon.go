@@ -18,11 +18,10 @@ type daemonView struct{ config *config.Config }
 
 // View asks the daemon.
 func (d daemonView) View(ctx context.Context, domain policy.Domain) (check.DaemonView, error) {
-	path, err := adminSocket(d.config)
+	client, err := adminClient(d.config)
 	if err != nil {
 		return check.DaemonView{}, err
 	}
-	client := admin.NewClient(path)
 	defer client.Close()
 	status, err := client.Status(ctx)
 	if err != nil {
