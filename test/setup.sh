@@ -10,7 +10,7 @@
 
 set -eu
 
-packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx zsh fish redis-server"
+packages="postfix unbound knot debootstrap iproute2 bind9-dnsutils systemd rpm lintian man-db prometheus nginx zsh fish redis-server bash-completion"
 release=trixie
 needed=3.10.5 # the first Postfix that matches MX hosts with a policy
 cache=${XDG_CACHE_HOME:-/var/cache}/tlspolicyd-test

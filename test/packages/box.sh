@@ -50,6 +50,7 @@ printf "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\n" >etc/systemd/sy
 
 pivot_root . mnt
 umount -l /mnt
+mount --make-rshared / # as at the start of a machine: services are shown what is mounted for them
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
 	/lib/systemd/systemd --system --unit=box.target --show-status=no </dev/null
 ' sh "$1" "$3"

@@ -5,6 +5,7 @@ package packages_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"debug/elf"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"tlspolicyd/test/lab"
@@ -31,20 +33,31 @@ func build(t *testing.T, source, version string, arches ...string) string {
 	return dist
 }
 
-// deb returns the package of a version for this machine, where the box sees it.
-// It is made once.
+// deb and rpm return the package of a version for this machine, where the box sees
+// it. It is made once.
 func deb(t *testing.T, version string) string {
+	t.Helper()
+	return one(t, packages(t, version), "*.deb")
+}
+
+func rpm(t *testing.T, version string) string {
+	t.Helper()
+	return one(t, packages(t, version), "*.rpm")
+}
+
+// packages returns the directory of the packages of a version for this machine.
+func packages(t *testing.T, version string) string {
 	t.Helper()
 	dir := filepath.Join("/run/lab/packages", version)
 	if _, err := os.Stat(dir); err == nil {
-		return one(t, dir, "*.deb")
+		return dir
 	}
-	made := one(t, build(t, "../..", version, runtime.GOARCH), "*.deb")
+	made := build(t, "../..", version, runtime.GOARCH)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mv", made, dir)
-	return one(t, dir, "*.deb")
+	run(t, "mv", one(t, made, "*.deb"), one(t, made, "*.rpm"), dir)
+	return dir
 }
 
 // copySource copies the source tree to a directory of its own.
@@ -105,6 +118,12 @@ func TestBuildsAreEqual(t *testing.T) {
 	}
 	other := t.TempDir()
 	run(t, "cp", "-R", source+"/.", other)
+	// By somebody else, elsewhere, at another time.
+	run(t, "find", other, "-exec", "touch", "-d", "2001-01-01", "{}", "+")
+	t.Setenv("TZ", "Asia/Tokyo")
+	t.Setenv("LC_ALL", "C.UTF-8")
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
 	if got := sums(t, build(t, other, "1.0.0", "amd64", "arm64")); !maps.Equal(got, want) {
 		t.Errorf("two builds of the same source differ:\n%v\n%v", got, want)
 	}
@@ -113,24 +132,59 @@ func TestBuildsAreEqual(t *testing.T) {
 			run(t, "lintian", "--allow-root", "--fail-on", "error,warning", one(t, first, "*_"+arch+".deb"))
 		}
 	})
-	t.Run("rpm", func(t *testing.T) { installRPM(t, one(t, first, "*.x86_64.rpm")) })
+	for _, arch := range []struct {
+		deb, rpm  string
+		processor elf.Machine
+	}{{"amd64", "x86_64", elf.EM_X86_64}, {"arm64", "aarch64", elf.EM_AARCH64}} {
+		t.Run(arch.deb, func(t *testing.T) {
+			path, dir := one(t, first, "*_"+arch.deb+".deb"), t.TempDir()
+			if got := strings.TrimSpace(run(t, "dpkg-deb", "--field", path, "Architecture")); got != arch.deb {
+				t.Errorf("the package for Debian is for %s", got)
+			}
+			run(t, "dpkg", "-x", path, dir)
+			static(t, filepath.Join(dir, "usr/bin/tlspolicyd"), arch.processor)
+			path = one(t, first, "*."+arch.rpm+".rpm")
+			if got := run(t, "rpm", "-qp", "--qf", "%{arch}", path); got != arch.rpm {
+				t.Errorf("the package for rpm is for %s", got)
+			}
+			static(t, filepath.Join(installRPM(t, path), "usr/bin/tlspolicyd"), arch.processor)
+		})
+	}
 }
 
-// installRPM unpacks a package into a root of its own, and has rpm verify it.
-func installRPM(t *testing.T, path string) {
-	root := t.TempDir()
-	rpm := func(args ...string) string {
+// installRPM unpacks a package into a root of its own, and has rpm verify it. Its
+// scripts are run by TestLifeOfRPM.
+func installRPM(t *testing.T, path string) (root string) {
+	root = t.TempDir()
+	do := func(args ...string) string {
 		return run(t, append([]string{"rpm", "--root", root, "--dbpath", "/var/lib/rpm"}, args...)...)
 	}
-	rpm("--initdb")
-	rpm("-i", "--nodeps", "--noscripts", "--ignorearch", path)
-	rpm("-V", "--nodeps", "--noscripts", "--nouser", "--nogroup", "tlspolicyd")
-	if got := strings.TrimSpace(rpm("-qc", "tlspolicyd")); got != "/etc/tlspolicyd/tlspolicyd.yaml" {
+	do("--initdb")
+	do("-i", "--nodeps", "--noscripts", "--ignorearch", path)
+	do("-V", "--nodeps", "--noscripts", "--nouser", "--nogroup", "tlspolicyd")
+	if got := strings.TrimSpace(do("-qc", "tlspolicyd")); got != "/etc/tlspolicyd/tlspolicyd.yaml" {
 		t.Errorf("configuration files: %q", got)
 	}
 	sameFile(t, filepath.Join(root, "etc/tlspolicyd/tlspolicyd.yaml"), "../../internal/config/default.yaml")
-	for _, script := range []string{"post", "preun", "postun"} {
-		run(t, "sh", "-n", "../../packaging/rpm/"+script)
+	return root
+}
+
+// static wants a program of one file for a processor.
+func static(t *testing.T, path string, processor elf.Machine) {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	if f.Machine != processor || err != nil || len(libraries) > 0 {
+		t.Errorf("%s is for %v and needs %q, %v", path, f.Machine, libraries, err)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			t.Errorf("%s needs a loader", path)
+		}
 	}
 }
 

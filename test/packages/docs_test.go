@@ -5,6 +5,8 @@ package packages_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,4 +65,38 @@ func TestNewUser(t *testing.T) {
 		Release: lab.System(), Settings: strings.Split(strings.TrimSpace(lines[1]), "\n"),
 	})
 	relay.Check(t, relay.Send(t, "user@"+enforced), enforced, host, lab.Verified)
+}
+
+// TestRootCertificatesInDocuments compares where install.md says that root
+// certificates are read, and in which order, with where they are.
+func TestRootCertificatesInDocuments(t *testing.T) {
+	source := read(t, "../../resolver/mtasts/roots_source.go")
+	_, source, _ = strings.Cut(source, "var systemBundles")
+	source, _, found := strings.Cut(source, "// rootSource says")
+	var want, got []string
+	for _, m := range regexp.MustCompile(`"(/[^"]+)"`).FindAllStringSubmatch(source, -1) {
+		want = append(want, m[1])
+	}
+	table, _, _ := strings.Cut(section(t, "docs/install.md", "## Root certificates"), "They are read again")
+	for _, m := range regexp.MustCompile("`(/[^`]+)`").FindAllStringSubmatch(table, -1) {
+		got = append(got, m[1])
+	}
+	if !found || len(want) < 5 || !slices.Equal(got, want) {
+		t.Errorf("install.md names %q, the program reads %q", got, want)
+	}
+}
+
+// TestWhatThePagesTake looks for what an administrator has to know before it is
+// needed.
+func TestWhatThePagesTake(t *testing.T) {
+	before, _, _ := strings.Cut(section(t, "README.md", "## Three lines for main.cf"), "```")
+	for what, in := range map[string]string{
+		"validating resolver": before, "smtp_tls_CApath": before,
+		"3.4 to 3.11":           section(t, "docs/postfix.md", "# Postfix and tlspolicyd"),
+		"build --format docker": read(t, "../../contrib/container/Containerfile"),
+	} {
+		if !strings.Contains(in, what) {
+			t.Errorf("nothing is said of %q in:\n%s", what, in)
+		}
+	}
 }

@@ -24,7 +24,7 @@ func section(t *testing.T, page, title string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(text), "\n"+title+"\n")
+	_, rest, found := strings.Cut("\n"+string(text), "\n"+title+"\n")
 	if !found {
 		t.Fatalf("%s has no %q", page, title)
 	}
