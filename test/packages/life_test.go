@@ -103,14 +103,14 @@ func kept(t *testing.T, b *box, when string) {
 	}
 }
 
-// files lists the files of the box, but for those of the package manager and of
-// systemd itself, and for the users, who stay.
+// files lists the files of the box that may be the daemon's, but for those of the
+// package manager and of systemd itself, and for the users, who stay.
 func (b *box) files(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
-	for file := range strings.Lines(b.do(t, "sh", "-ec", `find /etc /usr /var /run /opt /srv -xdev \( \
+	for file := range strings.Lines(b.do(t, "sh", "-ec", `find /etc /var /run -xdev \( \
 		-path /var/lib/dpkg -o -path /var/cache -o -path /var/log -o -path /run/log -o -path /run/systemd \
-		-o -path /run/credentials -o -path "*/__pycache__" -o -path /var/tmp -o -path "/etc/*-" -o -path /etc/.pwd.lock \) -prune -o -print`)) {
+		-o -path /run/credentials -o -path /var/tmp -o -path "/etc/*-" -o -path /etc/.pwd.lock \) -prune -o -print; find /usr /opt /srv -xdev -name "*tlspolicyd*"`)) {
 		all[strings.TrimSpace(file)] = true
 	}
 	return all

@@ -16,7 +16,7 @@ import (
 func TestEnableUnderLoad(t *testing.T) { onBoth(t, enableUnderLoad) }
 
 func enableUnderLoad(t *testing.T, s system) {
-	const times, clients = 10, 4
+	const times, clients = 5, 4
 	b := install(t, s)
 	expect(t, b, tcp, enforced, secure)
 	l := &load{addr: tcp, key: enforced, want: secure}
@@ -58,7 +58,7 @@ func openInChroot(t *testing.T, b *box) {
 func TestMoveUnderLoad(t *testing.T) { onBoth(t, moveUnderLoad) }
 
 func moveUnderLoad(t *testing.T, s system) {
-	const times, clients = 10, 4
+	const times, clients = 5, 4
 	b := install(t, s)
 	openInChroot(t, b)
 	local := "unix:" + filepath.Join(b.root, unixPath)
