@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"net/url"
@@ -324,7 +325,7 @@ func TestMissingRights(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "NOPERM") {
 			t.Errorf("Save: %v, want NOPERM", err)
 		}
-		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); err != cache.ErrNotFound {
+		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); !errors.Is(err, cache.ErrNotFound) {
 			t.Errorf("Load: %v", err)
 		}
 	}
@@ -339,7 +340,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := newAuthority(t).sign(t, "192.0.2.1")
 	none := filepath.Join(dir, "none")
-	clear, encrypted := mustURL(t, "redis://127.0.0.1:1"), mustURL(t, "rediss://127.0.0.1:1")
+	plain, encrypted := mustURL(t, "redis://127.0.0.1:1"), mustURL(t, "rediss://127.0.0.1:1")
 	for name, o := range map[string]Options{
 		"no URL":            {},
 		"no host":           {URL: &url.URL{Scheme: "redis"}},
@@ -347,11 +348,11 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"another kind":      {URL: mustURL(t, "redis+x://a")},
 		"no service":        {URL: mustURL(t, "redis+sentinel://a")},
 		"database of words": {URL: mustURL(t, "redis://a/b")},
-		"no password":       {URL: clear, PasswordFile: none},
-		"empty password":    {URL: clear, PasswordFile: write(t, "p", "\n")},
-		"two lines":         {URL: clear, PasswordFile: write(t, "p", "a\nb\n")},
-		"long password":     {URL: clear, PasswordFile: write(t, "p", strings.Repeat("a", maxPassword+1))},
-		"directory":         {URL: clear, PasswordFile: dir},
+		"no password":       {URL: plain, PasswordFile: none},
+		"empty password":    {URL: plain, PasswordFile: write(t, "p", "\n")},
+		"two lines":         {URL: plain, PasswordFile: write(t, "p", "a\nb\n")},
+		"long password":     {URL: plain, PasswordFile: write(t, "p", strings.Repeat("a", maxPassword+1))},
+		"directory":         {URL: plain, PasswordFile: dir},
 		"no CA":             {URL: encrypted, CAFile: none},
 		"CA is no PEM":      {URL: encrypted, CAFile: write(t, "ca", "x")},
 		"no certificate":    {URL: encrypted, CertFile: none, KeyFile: key},

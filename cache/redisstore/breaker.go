@@ -14,10 +14,6 @@ import (
 	"tlspolicyd/cache"
 )
 
-// ErrUnavailable is what calls fail with, at once, while the database is known
-// to be out of reach.
-var ErrUnavailable = errors.New("the shared store is out of reach")
-
 // maxFailures is how many calls in a row fail before the database counts as out
 // of reach.
 const maxFailures = 3
@@ -69,7 +65,7 @@ func (b *breaker) allow() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state == down {
-		return fmt.Errorf("%w: %w", ErrUnavailable, b.err)
+		return fmt.Errorf("%w: %w", cache.ErrUnavailable, b.err)
 	}
 	return nil
 }
@@ -216,5 +212,3 @@ var errGivenUp = errors.New("given up")
 func givenUp(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", errGivenUp, context.Cause(ctx))
 }
-
-func isDamaged(err error) bool { return errors.Is(err, cache.ErrDamaged) }

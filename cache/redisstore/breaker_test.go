@@ -65,7 +65,7 @@ func (f *fakeServer) look(t *testing.T) {
 	f.b.probing(true)
 	go func() {
 		defer close(done)
-		every(ctx, probeEvery, f.probe)
+		everySecond(ctx, f.probe)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -103,7 +103,7 @@ func TestThreeFailuresOpenAndOneProbeCloses(t *testing.T) {
 		f.set(errRefused, 250*time.Millisecond)
 		begun := time.Now()
 		for range maxFailures {
-			if err := f.call(); !errors.Is(err, errRefused) || errors.Is(err, ErrUnavailable) {
+			if err := f.call(); !errors.Is(err, errRefused) || errors.Is(err, cache.ErrUnavailable) {
 				t.Errorf("call: %v", err)
 			}
 		}
@@ -112,7 +112,7 @@ func TestThreeFailuresOpenAndOneProbeCloses(t *testing.T) {
 		}
 		begun, f.asked = time.Now(), 0
 		for range 10_000 {
-			if err := f.call(); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errRefused) {
+			if err := f.call(); !errors.Is(err, cache.ErrUnavailable) || !errors.Is(err, errRefused) {
 				t.Fatalf("call: %v", err)
 			}
 		}
@@ -124,7 +124,7 @@ func TestThreeFailuresOpenAndOneProbeCloses(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		f.set(nil, time.Millisecond)
-		time.Sleep(probeEvery + time.Second/2)
+		time.Sleep(time.Second + time.Second/2)
 		if err := f.call(); err != nil {
 			t.Errorf("a call after the probe: %v", err)
 		}
@@ -142,12 +142,12 @@ func TestTheProbeAloneFindsOut(t *testing.T) {
 		f, logs := newFake()
 		f.set(errRefused, time.Millisecond)
 		f.look(t)
-		time.Sleep((maxFailures - 1) * probeEvery * 9 / 10)
+		time.Sleep((maxFailures - 1) * time.Second * 9 / 10)
 		if err := f.b.allow(); err != nil {
 			t.Errorf("open after less than %d failures: %v", maxFailures, err)
 		}
-		time.Sleep(probeEvery)
-		if err := f.b.allow(); !errors.Is(err, ErrUnavailable) {
+		time.Sleep(time.Second)
+		if err := f.b.allow(); !errors.Is(err, cache.ErrUnavailable) {
 			t.Errorf("closed after %d failures: %v", maxFailures, err)
 		}
 		if got := logged(logs); got != "down" {
@@ -160,7 +160,7 @@ func TestItNeverOpensWhileNobodyProbes(t *testing.T) {
 	f, logs := newFake()
 	f.set(errRefused, 0)
 	for range 10 * maxFailures {
-		if err := f.call(); errors.Is(err, ErrUnavailable) {
+		if err := f.call(); errors.Is(err, cache.ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}
@@ -213,7 +213,7 @@ func TestSuccessBetweenFailuresKeepsItClosed(t *testing.T) {
 	f.b.probing(true)
 	for i := range 100 {
 		f.set([]error{errRefused, errRefused, cache.ErrNotFound}[i%3], 0)
-		if err := f.call(); errors.Is(err, ErrUnavailable) {
+		if err := f.call(); errors.Is(err, cache.ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}

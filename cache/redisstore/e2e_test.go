@@ -45,8 +45,8 @@ func start(t *testing.T, o Options) *Store {
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v, want context.Canceled", err)
 		}
 	})
 	return s
@@ -83,7 +83,7 @@ func until(t *testing.T, what string, is func() bool) {
 
 func isUp(s *Store) func() bool { return func() bool { return s.Status().Up } }
 func isDown(s *Store) func() bool {
-	return func() bool { return errors.Is(s.breaker.allow(), ErrUnavailable) }
+	return func() bool { return errors.Is(s.breaker.allow(), cache.ErrUnavailable) }
 }
 
 func record(t *testing.T, name string) cache.Record {

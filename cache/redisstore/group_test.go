@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -120,7 +121,7 @@ func TestClusterByTheWrongScheme(t *testing.T) {
 	var failed error
 	for _, server := range servers {
 		s := open(t, at(t, server))
-		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); err != cache.ErrNotFound {
+		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); !errors.Is(err, cache.ErrNotFound) {
 			failed = err
 		}
 	}

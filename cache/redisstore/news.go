@@ -19,9 +19,8 @@ const (
 	// maxMessage is the longest message that is looked at: a domain has 253
 	// bytes at most.
 	maxMessage = 300
-	// pingEvery is how often a server is asked whether it is still there, and
-	// pongWithin how long it may be silent.
-	pingEvery  = time.Second
+	// pongWithin is how long a server may be silent that is asked each second
+	// whether it is still there.
 	pongWithin = 3 * time.Second
 	// connectWithin is the most that a subscription may take.
 	connectWithin = 2 * time.Second
@@ -92,7 +91,7 @@ func parseMessage(text string) (sender string, domain policy.Domain, err error) 
 
 // listen keeps a subscription until ctx ends.
 func (s *Store) listen(ctx context.Context) {
-	every(ctx, probeEvery, func(ctx context.Context) {
+	everySecond(ctx, func(ctx context.Context) {
 		err := s.subscribe(ctx)
 		if ctx.Err() != nil {
 			return
@@ -131,8 +130,8 @@ func (s *Store) subscribe(ctx context.Context) error {
 // ping makes a server that is alive say something, and leaves one that is no
 // longer the master.
 func (s *Store) ping(ctx context.Context, leave func(), w *wire, addr string) {
-	every(ctx, pingEvery, func(context.Context) {
-		err := w.SetWriteDeadline(time.Now().Add(pingEvery))
+	everySecond(ctx, func(context.Context) {
+		err := w.SetWriteDeadline(time.Now().Add(time.Second))
 		if err == nil {
 			err = w.send("PING")
 		}

@@ -39,8 +39,6 @@ type Options struct {
 	Prefix string
 	// Log is told when the state of the store changes; nil means nobody.
 	Log *zap.Logger
-	// Metrics counts calls; nil means that nobody does.
-	Metrics Metrics
 
 	// timeout is what a call may take; 0 means 250 ms.
 	timeout time.Duration
@@ -56,18 +54,6 @@ const callTimeout = 250 * time.Millisecond
 
 // maxPassword is the most that a file with a password may hold.
 const maxPassword = 8 << 10
-
-// Metrics counts what a store does. It is safe for concurrent use.
-type Metrics interface {
-	// SharedCall counts a call, by its name (load, save, remove), what it
-	// took, and its error. That there is no record is no error; that there is
-	// something else is one.
-	SharedCall(op string, took time.Duration, err error)
-}
-
-type noMetrics struct{}
-
-func (noMetrics) SharedCall(string, time.Duration, error) {}
 
 // target is what a URL names.
 type target struct {
@@ -108,15 +94,23 @@ func parseTarget(u *url.URL) (target, error) {
 		}
 		t.db = int(db)
 	}
-	switch {
-	case scheme != "redis" && scheme != "rediss",
-		kind != "" && kind != "sentinel" && kind != "cluster",
-		kind == "" && len(t.hosts) > 1,
-		kind == "sentinel" && t.service == "",
-		kind == "cluster" && t.db != 0:
+	if scheme != "redis" && scheme != "rediss" || !t.fits(kind) {
 		return target{}, errURL
 	}
 	return t, nil
+}
+
+// fits reports whether t has what that kind of database needs, and no more.
+func (t *target) fits(kind string) bool {
+	switch kind {
+	case "":
+		return len(t.hosts) == 1
+	case "sentinel":
+		return t.service != ""
+	case "cluster":
+		return t.db == 0
+	}
+	return false
 }
 
 // withPort returns host:port for host[:port], where an IPv6 address stands in

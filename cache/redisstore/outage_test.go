@@ -111,7 +111,7 @@ func TestNothingThereIsNoHurry(t *testing.T) {
 	for range 1000 {
 		_, err := s.Load(t.Context(), domainOf(t, "a.example"))
 		wantUnknown(t, err)
-		if !errors.Is(err, ErrUnavailable) {
+		if !errors.Is(err, cache.ErrUnavailable) {
 			t.Fatalf("Load: %v, want ErrUnavailable", err)
 		}
 	}
@@ -220,11 +220,11 @@ func TestStopped(t *testing.T) {
 		wait("Remove", func() error { return a.Remove(t.Context(), r.Domain) })
 		wait("RemoveAll", func() error { _, err := a.RemoveAll(t.Context()); return err })
 	}
-	if err := a.breaker.allow(); !errors.Is(err, ErrUnavailable) {
+	if err := a.breaker.allow(); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("after 12 failed calls: %v", err)
 	}
 	// Long enough for the subscription to give up.
-	time.Sleep(pongWithin + pingEvery)
+	time.Sleep(pongWithin + time.Second)
 	server.Continue()
 	until(t, "in reach", isUp(a))
 	wantLoad(t, a, r)

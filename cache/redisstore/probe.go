@@ -14,31 +14,29 @@ import (
 )
 
 const (
-	// probeEvery is the time between two looks at the database.
-	probeEvery = time.Second
 	// markerLife is how long the marker stays when nobody renews it, and
 	// markerRenewal how often it is renewed.
 	markerLife    = 30 * 24 * time.Hour
 	markerRenewal = time.Hour
 )
 
-// Run looks after the connection until ctx ends: it finds out that the database
-// is in reach again, was restarted, emptied or replaced, and listens to what
-// other relays publish. Before it is called, and after it has returned, calls
+// Run looks after the connection until ctx ends, and returns its error: it finds
+// out that the database is in reach again, was restarted, emptied or replaced,
+// and listens to what other relays publish. Before it is called, and after it has returned, calls
 // work, but every one finds out for itself that the database is out of reach.
 func (s *Store) Run(ctx context.Context) error {
 	s.breaker.probing(true)
 	defer s.breaker.probing(false)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx) })
-	every(ctx, probeEvery, s.probe)
+	everySecond(ctx, s.probe)
 	wg.Wait()
-	return nil
+	return ctx.Err()
 }
 
-// every calls f at once, and then once in d, until ctx ends.
-func every(ctx context.Context, d time.Duration, f func(context.Context)) {
-	ticker := time.NewTicker(d)
+// everySecond calls f at once, and then once a second, until ctx ends.
+func everySecond(ctx context.Context, f func(context.Context)) {
+	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		f(ctx)

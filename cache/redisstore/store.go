@@ -79,9 +79,6 @@ func Open(o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	if o.Metrics == nil {
-		o.Metrics = noMetrics{}
-	}
 	if o.timeout == 0 {
 		o.timeout = callTimeout
 	}
@@ -215,17 +212,11 @@ func (s *Store) Remove(ctx context.Context, domain policy.Domain) error {
 
 // call asks the database, unless it is known to be out of reach.
 func (s *Store) call(ctx context.Context, op string, ask func(context.Context, redis.UniversalClient) error) error {
-	start := time.Now()
-	err := s.breaker.allow()
-	if err == nil {
-		err = s.try(ctx, func(ctx context.Context) error { return ask(ctx, s.db()) })
-		s.breaker.done(op, err)
+	if err := s.breaker.allow(); err != nil {
+		return err
 	}
-	counted := err
-	if classify(err) == answered && !isDamaged(err) {
-		counted = nil
-	}
-	s.o.Metrics.SharedCall(op, time.Since(start), counted)
+	err := s.try(ctx, func(ctx context.Context) error { return ask(ctx, s.db()) })
+	s.breaker.done(op, err)
 	return err
 }
 

@@ -54,20 +54,26 @@ func (k checker) listeners(c *Config) {
 	}
 }
 
+// section is where the keys of a shared store stand.
+const section = "cache.shared."
+
 func (k checker) shared(s *Shared) {
-	const section = "cache.shared."
 	if s.CertFile != "" && s.KeyFile == "" {
 		k.report.add(k.at(section+"cert_file"), "", "cert_file is of no use without key_file", "")
 	}
 	if s.KeyFile != "" && s.CertFile == "" {
 		k.report.add(k.at(section+"key_file"), "", "key_file is of no use without cert_file", "")
 	}
-	if s.URL == nil {
-		return
+	if s.URL != nil {
+		k.sharedURL(s)
 	}
+}
+
+// sharedURL finds keys that do not go with the address of a shared store.
+func (k checker) sharedURL(s *Shared) {
 	if !s.TLS() && (s.CAFile != "" || s.CertFile != "") {
-		clear := s.URL.String()
-		k.report.add(k.at(section+"url"), clear, s.URL.Scheme+":// does not encrypt, so certificates are of no use", strings.Replace(clear, "redis", "rediss", 1))
+		inClear := s.URL.String()
+		k.report.add(k.at(section+"url"), inClear, s.URL.Scheme+":// does not encrypt, so certificates are of no use", strings.Replace(inClear, "redis", "rediss", 1))
 	}
 	if s.URL.User.Username() != "" && s.PasswordFile == "" {
 		k.report.add(k.at(section+"url"), s.URL.String(), "a user is of no use without password_file", "")
