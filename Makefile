@@ -50,7 +50,7 @@ fleet: ## as root: three relays with 1,000 domains and one Redis; see docs/fleet
 	$(GO) test -tags e2e -count=1 -v -timeout 1h ./test/fleet -domains 1000 -period 90s -periods 4
 
 bench: ## as root: what an answer costs, compared with a bare echo server; see docs/performance.md
-	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Cold' -benchtime 1x -timeout 2h ./test/perf
+	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Tail|Cold' -benchtime 1x -timeout 2h ./test/perf
 	$(GO) test -tags e2e -run '^$$' -bench Miss -benchtime 100x ./test/perf
 	$(GO) test -run '^$$' -bench 'Path|Socket' -count 10 ./test/perf
 

@@ -18,13 +18,21 @@ const hitKeys = 500
 // server's. PAIRS says how often.
 func BenchmarkHit(b *testing.B) {
 	w := newWorld(b)
-	d := start(b, w, world.Options{})
+	for _, socket := range []struct{ name, listen string }{{"unix", ""}, {"tcp", "127.0.0.1:8461"}} {
+		b.Run("socket="+socket.name, func(b *testing.B) {
+			compareHits(b, start(b, w, world.Options{Listen: socket.listen}))
+		})
+	}
+}
+
+func compareHits(b *testing.B, d *world.Daemon) {
+	b.Helper()
 	pairs := strconv.Itoa(envInt(b, "PAIRS", 10))
 	for _, reconnect := range []bool{false, true} {
 		for _, conns := range []int{1, 8, 64} {
 			b.Run(fmt.Sprintf("conns=%d/reconnect=%t", conns, reconnect), func(b *testing.B) {
 				for range b.N {
-					lines := bench(b, "compare", "-addr", d.Addr, "-conns", strconv.Itoa(conns),
+					lines := bench(b, "compare", "-addr", d.Addr, "-pid", strconv.Itoa(d.PID()), "-conns", strconv.Itoa(conns),
 						fmt.Sprintf("-reconnect=%t", reconnect), "-pairs", pairs, "-time", "1s", "-want", "OK",
 						"-keys", strconv.Itoa(hitKeys), "-key", "d%06d."+zone)
 					first, r := decode[figures](b, lines[0]), decode[ratios](b, lines[len(lines)-1])

@@ -48,6 +48,10 @@ type Options struct {
 	NoDANE bool
 	// LogLevel is log.level; empty means info.
 	LogLevel string
+	// Listen is where it listens, host:port; empty means a Unix socket.
+	Listen string
+	// Env is added to its environment, as "NAME=value".
+	Env []string
 }
 
 // Daemon is a running tlspolicyd.
@@ -86,13 +90,17 @@ func (w *World) Launch(t testing.TB, o Options) *Daemon {
 		o.State = w.Dir(t)
 	}
 	run := w.Dir(t)
-	d := &Daemon{Addr: "unix:" + filepath.Join(run, "map"), State: o.State, done: make(chan struct{})}
+	if o.Listen == "" {
+		o.Listen = "unix:" + filepath.Join(run, "map")
+	}
+	d := &Daemon{Addr: o.Listen, State: o.State, done: make(chan struct{})}
 	conf := filepath.Join(run, "tlspolicyd.yaml")
-	if err := os.WriteFile(conf, []byte(w.conf(d.Addr, o)), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte(w.conf(o)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	d.cmd = exec.Command(o.Program, "serve", "--config", conf)
 	d.cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+o.State, "RUNTIME_DIRECTORY="+run)
+	d.cmd.Env = append(d.cmd.Env, o.Env...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.Log, &d.Log
 	d.Started = time.Now()
 	if err := d.cmd.Start(); err != nil {
@@ -110,6 +118,9 @@ func (w *World) Launch(t testing.TB, o Options) *Daemon {
 	})
 	return d
 }
+
+// PID is the number of its process.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 
 // First asks until there is an answer.
 func (d *Daemon) First(ctx context.Context, key string) (string, error) {
@@ -192,7 +203,7 @@ func (d *Daemon) WaitLog(t testing.TB, within time.Duration, words ...string) {
 	}
 }
 
-func (w *World) conf(listen string, o Options) string {
+func (w *World) conf(o Options) string {
 	if o.Recheck == 0 {
 		o.Recheck = time.Second
 	}
@@ -209,7 +220,7 @@ func (w *World) conf(listen string, o Options) string {
 		o.LogLevel = "info"
 	}
 	return strings.NewReplacer(
-		"{listen}", listen, "{dns}", w.DNS.Addr(), "{ca}", w.CAFile(), "{dane}", fmt.Sprint(!o.NoDANE),
+		"{listen}", o.Listen, "{dns}", w.DNS.Addr(), "{ca}", w.CAFile(), "{dane}", fmt.Sprint(!o.NoDANE),
 		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{fetch}", o.FetchTimeout.String(),
 		"{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
 	).Replace(yaml)
