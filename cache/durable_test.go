@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,7 +159,7 @@ func TestUseIsNotedAfterTheClockWasSetBack(t *testing.T) {
 			sts := policy.STS{Fetched: now}
 			sts.Policy, _ = parseTest(enforce)
 			u := &use{}
-			for _, at := range []*atomic.Int64{&u.last, &u.saved, &u.marked} {
+			for _, at := range []*seconds{&u.last, &u.saved, &u.marked} {
 				at.Store(now.Add(ahead).Unix())
 			}
 			r.noteUse(now, domain, &sts, u) // its refresh is not set

@@ -210,7 +210,7 @@ const (
 	keptBytes = 190
 	// entryBytes is for a fact that is not packed.
 	entryBytes   = 600
-	moreBytes    = 180
+	moreBytes    = 160
 	rareBytes    = 230
 	policyBytes  = 64
 	hopBytes     = 80

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,13 +57,21 @@ type hopFact struct {
 // use is when a domain was last asked for, in seconds of Unix time, and what
 // the store knows of that. All copies of an entry share it.
 type use struct {
-	last, saved atomic.Int64
+	last, saved seconds
 	// marked is when it was last marked to be written.
-	marked atomic.Int64
+	marked seconds
 	// fetched is the time of the fetch as the store has it, where that lies in
 	// the future; else zero.
-	fetched atomic.Int64
+	fetched seconds
 }
+
+// seconds is a time in seconds of Unix time, from 1970 to 2106: a time outside
+// of that becomes the one of these that is nearer. There are four for each
+// domain, so they are kept small.
+type seconds struct{ v atomic.Uint32 }
+
+func (t *seconds) Load() int64   { return int64(t.v.Load()) }
+func (t *seconds) Store(s int64) { t.v.Store(uint32(min(max(s, 0), math.MaxUint32))) }
 
 // settled reports whether the STS fact can be answered from at now.
 func (e *entry) settled(now time.Time) bool {

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -144,7 +143,7 @@ func (c *Cache) markSource(f *flight, source string) {
 
 // atLeast moves a time forward. Two who do so at once may lose the later one,
 // by as little as lies between them.
-func atLeast(t *atomic.Int64, s int64) {
+func atLeast(t *seconds, s int64) {
 	if t.Load() < s {
 		t.Store(s)
 	}
@@ -167,12 +166,12 @@ func (c *Cache) noteUse(now time.Time, domain policy.Domain, sts *policy.STS, u 
 
 // passed reports whether more than d lies between t and s. A t that is far ahead
 // is from before the clock was set back.
-func passed(s int64, t *atomic.Int64, d time.Duration) bool {
+func passed(s int64, t *seconds, d time.Duration) bool {
 	n := since(s, t)
 	return n > d || n < -maxAhead
 }
 
-func since(s int64, t *atomic.Int64) time.Duration {
+func since(s int64, t *seconds) time.Duration {
 	return time.Duration(s-t.Load()) * time.Second
 }
 
