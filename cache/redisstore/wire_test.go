@@ -88,8 +88,8 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// FuzzReply: nothing that a server says makes either reader panic or take much
-// memory, and what the guard lets pass ends where the reader says.
+// FuzzReply: nothing that a server says makes the guard or the reader panic or
+// go beyond their limits.
 func FuzzReply(f *testing.F) {
 	for _, text := range sound {
 		f.Add([]byte(text))
