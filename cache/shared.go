@@ -16,9 +16,9 @@ var ErrUnavailable = errors.New("the shared store is out of reach")
 // believes a record no further than [Cache.weigh] says. That it cannot be
 // reached says nothing about any domain, and defers no mail.
 //
-// A shared store is safe for concurrent use. Each call but Next ends within a
-// fraction of a second, and at once, with ErrUnavailable, while the store is
-// known to be out of reach.
+// A shared store is safe for concurrent use. Load, Save and Remove end within a
+// fraction of a second; every call but Next ends at once, with ErrUnavailable,
+// while the store is known to be out of reach.
 type Shared interface {
 	// Load returns the record of domain; the error is ErrNotFound if there is
 	// none, and ErrDamaged if there is something else in its place.
