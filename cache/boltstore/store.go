@@ -325,6 +325,11 @@ func (st *state) load(domain string) (*entry, error) {
 			return nil, cmp.Or(err, errNone)
 		}
 	}
+	return st.loadOld(domain)
+}
+
+// loadOld looks for domain in the damaged files, the newest first.
+func (st *state) loadOld(domain string) (*entry, error) {
 	for _, f := range st.old {
 		e, err := f.load(domain)
 		if errors.Is(err, errRetired) {

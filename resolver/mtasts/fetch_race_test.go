@@ -24,10 +24,9 @@ type dialer struct {
 	fails map[string]error
 	start time.Time
 
-	mu     sync.Mutex // guards what follows
-	tried  []string
-	open   int
-	opened int
+	mu    sync.Mutex // guards what follows
+	tried []string
+	open  int
 }
 
 func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
@@ -50,16 +49,15 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open++
-	d.opened++
 	ours, _ := net.Pipe()
 	return &countedConn{Conn: ours, address: address, d: d}, nil
 }
 
-// counts returns how many connections are open, and how many ever were.
-func (d *dialer) counts() (open, opened int) {
+// count returns how many connections are open.
+func (d *dialer) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.open, d.opened
+	return d.open
 }
 
 type countedConn struct {
@@ -95,7 +93,7 @@ func newTransfer(d *dialer) *transfer {
 // checkNothingLeft checks that what was taken was given back.
 func checkNothingLeft(t *testing.T, d *dialer, g *gate) {
 	t.Helper()
-	if open, _ := d.counts(); open != 0 || len(g.slots.inUse) != 0 || len(g.places) != 0 {
+	if open := d.count(); open != 0 || len(g.slots.inUse) != 0 || len(g.places) != 0 {
 		t.Errorf("%d connections, %d slots and %d places are left", open, len(g.slots.inUse), len(g.places))
 	}
 }
