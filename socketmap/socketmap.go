@@ -10,8 +10,9 @@
 // authenticate: who can connect may ask.
 //
 // Limits: a request of 10,256 bytes, a key of 10,000, a reply of 100,000, with
-// its status; one goroutine and, at rest, about 4 KiB of buffers per
-// connection; as many connections as [Server.MaxConns] says.
+// its status; one goroutine and, at rest, at most 12 KiB of buffers per
+// connection, mostly less than 1; as many connections as [Server.MaxConns] says;
+// 32 goroutines that wait for the next one.
 //
 // Specification: socketmap_table(5) of Postfix.
 package socketmap
