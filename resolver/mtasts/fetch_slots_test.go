@@ -98,19 +98,19 @@ func TestConnectionsToOneAddressAreBounded(t *testing.T) {
 		c.publish("example.com", "198.41.0.4")
 		c.publish("example.net", "198.41.0.5")
 		first := policy.STS{Wanted: "1"}
-		c.fetch(1000, "example.com", first)
+		c.fetch(600, "example.com", first)
 		c.wantOpen(64)
 		// Only so many wait; to the others it is said at once.
-		c.wantEnds("put off", 1000-64-512)
+		c.wantEnds("put off", 600-64-512)
 		c.fetch(64, "example.net", first)
 		c.wantOpen(128)
 
 		time.Sleep(10*time.Second - time.Millisecond)
 		synctest.Wait()
-		c.wantEnds("put off", 1000-64-512)
+		c.wantEnds("put off", 600-64-512)
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		c.wantEnds("put off", 1000-64)
+		c.wantEnds("put off", 600-64)
 		c.finish()
 		c.wantEnds("timeout", 128)
 	})
@@ -141,12 +141,16 @@ func TestConnectionsAreBoundedInAll(t *testing.T) {
 	ca := newAuthority(t, "Test Root")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(t, ca)
-		for i := range 33 {
+		if n := cap(c.fetcher.first.places); n != 2048 {
+			t.Errorf("%d connections are allowed, want 2048", n)
+		}
+		c.fetcher.first.places = make(chan struct{}, 128)
+		for i := range 3 {
 			domain := fmt.Sprintf("d%d.example", i)
 			c.publish(domain, fmt.Sprintf("198.41.0.%d", i))
 			c.fetch(64, domain, policy.STS{Wanted: "1"})
 		}
-		c.wantOpen(2048)
+		c.wantOpen(128)
 		c.finish()
 		c.wantEnds("put off", 64)
 	})
@@ -250,9 +254,10 @@ func TestConnectionsThroughAProxyAreBoundedInAll(t *testing.T) {
 		c.Resolver, _ = newInMemory(t, ca, func(o *Options) {
 			o.Dial, o.Proxy = c.d.dial, &url.URL{Scheme: "http", Host: "proxy.example:3128"}
 		})
-		c.fetch(2100, "example.com", policy.STS{Wanted: "1"})
-		c.wantOpen(2048)
+		c.fetcher.first.places = make(chan struct{}, 128)
+		c.fetch(150, "example.com", policy.STS{Wanted: "1"})
+		c.wantOpen(128)
 		c.finish()
-		c.wantEnds("put off", 52)
+		c.wantEnds("put off", 22)
 	})
 }
