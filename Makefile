@@ -34,7 +34,7 @@ setup: ## as root: install what the end-to-end tests need, and build their trees
 	$(GO) mod download -modfile=.ci/tools/nfpm.mod
 
 e2e: ## as root: real Postfix, Unbound, Knot in namespaces of their own
-	$(GO) test -race -shuffle=on -tags e2e -count=1 ./...
+	$(GO) test -race -shuffle=on -tags e2e -count=1 -timeout 20m ./...
 
 demo: ## as root: an attacker, and what becomes of mail with and without tlspolicyd
 	@$(MAKE) -s --no-print-directory setup
