@@ -110,15 +110,16 @@ type (
 		Detail string `json:"detail"`
 	}
 	jsonHost struct {
-		Name       string     `json:"name"`
-		Preference uint16     `json:"preference"`
-		Addresses  []string   `json:"addresses"`
-		Listed     bool       `json:"in_policy"`
-		Pattern    string     `json:"pattern"`
-		DANE       string     `json:"dane"`
-		Detail     string     `json:"detail"`
-		Error      string     `json:"error"`
-		Probe      *jsonProbe `json:"smtp"`
+		Name       string      `json:"name"`
+		Preference uint16      `json:"preference"`
+		Addresses  []string    `json:"addresses"`
+		Listed     bool        `json:"in_policy"`
+		Pattern    string      `json:"pattern"`
+		DANE       string      `json:"dane"`
+		Detail     string      `json:"detail"`
+		Error      string      `json:"error"`
+		Probe      *jsonProbe  `json:"smtp"`
+		Probes     []jsonProbe `json:"smtp_tried"`
 	}
 	jsonProbe struct {
 		Target       string     `json:"target"`
@@ -235,15 +236,23 @@ func (r *Report) objectPolicy() *jsonPolicy {
 func (h *Host) object() jsonHost {
 	o := jsonHost{
 		Name: h.Name, Preference: h.Preference, Addresses: texts(h.Addresses), Listed: h.Listed, Pattern: h.Pattern,
-		DANE: h.DANE, Detail: h.Detail, Error: errorText(h.AddressErr),
+		DANE: h.DANE, Detail: h.Detail, Error: errorText(h.AddressErr), Probes: []jsonProbe{},
 	}
-	if p := h.Probe; p != nil {
-		o.Probe = &jsonProbe{
-			Target: p.Target, STARTTLS: p.STARTTLS, TLS: p.Version, Certificates: objectChain(p.Chain), Took: p.Took.Seconds(),
-			Error: errorText(p.Err), Delivers: p.passed(), Unknown: p.Refused == "" && p.Early(), Refused: p.Refused, Note: p.Note,
-		}
+	for _, p := range h.Probes {
+		o.Probes = append(o.Probes, p.object())
+	}
+	if h.Probe != nil {
+		decisive := h.Probe.object()
+		o.Probe = &decisive
 	}
 	return o
+}
+
+func (p *Probe) object() jsonProbe {
+	return jsonProbe{
+		Target: p.Target, STARTTLS: p.STARTTLS, TLS: p.Version, Certificates: objectChain(p.Chain), Took: p.Took.Seconds(),
+		Error: errorText(p.Err), Delivers: p.passed(), Unknown: p.Refused == "" && p.Early(), Refused: p.Refused, Note: p.Note,
+	}
 }
 
 func objectChain(chain []*x509.Certificate) []jsonCert {

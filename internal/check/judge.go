@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,23 +22,27 @@ func (c *Checker) probe(ctx context.Context, r *Report) {
 		return
 	}
 	r = r.decisive()
-	level := r.by("policy").Kind
-	if level == policy.NotFound {
-		level = policy.DANEWhereFound
-	}
 	var wg sync.WaitGroup
 	for i := range r.Hosts[:min(len(r.Hosts), maxHosts)] {
 		h := &r.Hosts[i]
 		wg.Go(func() {
-			h.Probe = c.o.Prober.look(ctx, h.Name, h.Addresses, r.Hop.Port)
-			if level == policy.Secure {
-				h.Probe.judgeSTS(time.Now(), c.o.Prober.Roots, r.STS.Policy, h)
-				return
-			}
-			c.judgeDANE(ctx, r, h, level)
+			h.Probes = c.o.Prober.look(ctx, h.Name, h.Addresses, r.Hop.Port, c.judge(ctx, r, h))
+			h.Probe = decisive(h.Probes)
 		})
 	}
 	wg.Wait()
+}
+
+// judge returns what judges a host at each of its addresses.
+func (c *Checker) judge(ctx context.Context, r *Report, h *Host) func(*Probe) {
+	switch level := r.by("policy").Kind; level {
+	case policy.Secure:
+		return func(p *Probe) { p.judgeSTS(time.Now(), c.o.Prober.Roots, r.STS.Policy, h) }
+	case policy.NotFound:
+		return c.judgeDANE(ctx, r, h, policy.DANEWhereFound)
+	default:
+		return c.judgeDANE(ctx, r, h, level)
+	}
 }
 
 // judgeSTS judges a host under a policy to enforce.
@@ -73,37 +78,31 @@ func (p *Probe) judgeSTS(now time.Time, roots *x509.CertPool, sts *policy.STSPol
 // looseOnly is about a host that only the rules of match= let through.
 const looseOnly = "only Postfix before 3.10.5, or with map policy, delivers here: the certificate matches the policy, but "
 
-// judgeDANE judges a host at level dane or dane-only.
-func (c *Checker) judgeDANE(ctx context.Context, r *Report, h *Host, level policy.Kind) {
-	p := h.Probe
+// judgeDANE returns what judges a host at level dane or dane-only.
+func (c *Checker) judgeDANE(ctx context.Context, r *Report, h *Host, level policy.Kind) func(*Probe) {
+	refuse := func(why string) func(*Probe) { return func(p *Probe) { p.Refused = why } }
 	switch h.DANE {
 	case policy.HostUsable.String():
 	case policy.HostFailed.String(), policy.HostUnreachable.String():
-		p.Refused = "its DANE lookup failed: " + h.Detail
-		return
+		return refuse("its DANE lookup failed: " + h.Detail)
 	default:
 		if level == policy.DANEOnly {
-			p.Refused = "the host has no usable DANE, and the answer is dane-only"
-		} else {
-			p.note()
+			return refuse("the host has no usable DANE, and the answer is dane-only")
 		}
-		return
-	}
-	if p.Early() {
-		return
-	}
-	if p.Err != nil {
-		p.Refused = p.Err.Error() // RFC 7672, section 2.2: TLSA records mean that TLS is there.
-		return
+		return (*Probe).note
 	}
 	base, records, err := c.o.DANE.Records(ctx, h.Name, r.Hop.Port)
-	if err != nil {
-		p.Refused = err.Error()
-		return
-	}
 	names := []string{strings.TrimSuffix(base, "."), h.Name, r.Hop.Domain.String()}
-	if err := dane.Match(time.Now(), records, p.Chain, names); err != nil {
-		p.Refused = err.Error()
+	return func(p *Probe) {
+		switch {
+		case p.Early():
+		case p.Err != nil:
+			p.Refused = p.Err.Error() // RFC 7672, section 2.2: TLSA records mean that TLS is there.
+		case err != nil:
+			p.Refused = err.Error()
+		default:
+			p.Refused = errorText(dane.Match(time.Now(), records, p.Chain, names))
+		}
 	}
 }
 
@@ -119,11 +118,13 @@ func (p *Probe) note() {
 	}
 }
 
-// allEncrypt reports whether every mail host was seen to speak TLS.
+// allEncrypt reports whether every mail host was seen to speak TLS, at every
+// address that was looked at.
 func (r *Report) allEncrypt() bool {
 	hosts := r.decisive().Hosts
 	for _, h := range hosts {
-		if h.Probe == nil || h.Probe.Err != nil {
+		clear := func(p *Probe) bool { return p.Err != nil }
+		if len(h.Probes) == 0 || slices.ContainsFunc(h.Probes, clear) {
 			return false
 		}
 	}

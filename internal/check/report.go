@@ -86,8 +86,10 @@ type Host struct {
 	// known. Only the first hosts are looked at.
 	Addresses  []netip.Addr
 	AddressErr error
-	// Probe is what the host itself showed; nil if nobody looked.
-	Probe *Probe
+	// Probes are what the host itself showed, by address, and Probe is the one
+	// that decides; nil if nobody looked.
+	Probes []*Probe
+	Probe  *Probe
 }
 
 // Fetch is how a policy was fetched.

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -26,13 +24,14 @@ type Prober struct {
 	// Roots are the authorities that Postfix trusts; nil means those of the
 	// system.
 	Roots *x509.CertPool
-	// Timeout is the time for one host; 0 means 30 s.
+	// Timeout is the time for one host, of which each of its addresses has its
+	// share; 0 means 30 s.
 	Timeout time.Duration
 }
 
-// Probe is what a mail host showed.
+// Probe is what a mail host showed at one of its addresses.
 type Probe struct {
-	// Target is the address that was connected to; empty if none could be.
+	// Target is the address and the port; empty if the host has no address.
 	Target string
 	// STARTTLS says that the host offers it.
 	STARTTLS bool
@@ -49,99 +48,90 @@ type Probe struct {
 	Refused, Note string
 }
 
-// ErrNoSTARTTLS says that the host does not offer STARTTLS. That is an answer, and
-// a refusal where TLS is demanded.
-var ErrNoSTARTTLS = errors.New("the host does not offer STARTTLS")
-
-// Why a talk ended before TLS, so that it is not known what the host would have
-// shown.
-var (
-	// ErrUnreachable: no connection to any address of the host.
-	ErrUnreachable = errors.New("no connection")
-	// ErrTurnedAway: the host greets or answers EHLO with a refusal, or is no
-	// mail server.
-	ErrTurnedAway = errors.New("turned away")
-	// ErrNotBegun: the host offers STARTTLS and refuses it.
-	ErrNotBegun = errors.New("TLS is not begun")
-	// ErrLost: the host fell silent, or hung up.
-	ErrLost = errors.New("connection lost")
-)
-
-// earlyEnds are all of these.
-var earlyEnds = [...]error{ErrUnreachable, ErrTurnedAway, ErrNotBegun, ErrLost}
-
-// Early reports whether the talk ended before TLS, so that it cannot be known
-// whether Postfix would deliver.
-func (p *Probe) Early() bool {
-	for _, end := range earlyEnds {
-		if errors.Is(p.Err, end) {
-			return true
-		}
-	}
-	return false
-}
-
-// earlyEnd is an error with its kind, one of earlyEnds, which is not shown.
-type earlyEnd struct{ kind, err error }
-
-// Error returns the message of the error.
-func (e *earlyEnd) Error() string { return e.err.Error() }
-
-// Unwrap returns both.
-func (e *earlyEnd) Unwrap() []error { return []error{e.kind, e.err} }
-
 const (
 	// maxDialogue is how much a host may say before TLS, in bytes.
 	maxDialogue = 64 << 10
-	// maxTargets is how many addresses of a host are tried.
-	maxTargets = 4
+	// maxTargets is how many addresses of a host are tried, as with Postfix's
+	// smtp_mx_address_limit.
+	maxTargets = 5
 	// connectTimeout is the time for one address.
 	connectTimeout = 10 * time.Second
 	// wrapperPort is where TLS begins without STARTTLS (RFC 8314).
 	wrapperPort = 465
 )
 
-// look talks to one host: to its addresses, one after the other, until one leads
-// to TLS or refuses it. What is returned is about the one that led furthest.
-func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port uint16) *Probe {
+// look talks to the addresses of a host, one after the other, and has each
+// judged, until one passes: Postfix goes on to the next one too, whatever keeps
+// mail from this one. It returns all that it saw, at least one.
+func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port uint16, judge func(*Probe)) []*Probe {
 	timeout := p.Timeout
 	if timeout == 0 {
 		timeout = 30 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	best, started := &Probe{Err: fmt.Errorf("%w: the host has no address", ErrUnreachable)}, time.Now()
-	for _, addr := range addrs[:min(len(addrs), maxTargets)] {
-		probe := p.visit(ctx, host, netip.AddrPortFrom(addr, port))
-		if probe.Err != nil && probe.Target != "" && ctx.Err() != nil {
-			probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %v", timeout)}
-		}
-		if best.Target == "" || !probe.Early() {
-			best = probe
-		}
-		if !probe.Early() || ctx.Err() != nil {
+	addrs = addrs[:min(len(addrs), maxTargets)]
+	if len(addrs) == 0 {
+		return []*Probe{{Err: fmt.Errorf("%w: the host has no address", ErrUnreachable)}}
+	}
+	var seen []*Probe
+	deadline := time.Now().Add(timeout)
+	for i, addr := range addrs {
+		share := time.Until(deadline) / time.Duration(len(addrs)-i)
+		probe := p.visit(ctx, host, netip.AddrPortFrom(addr, port), share)
+		judge(probe)
+		seen = append(seen, probe)
+		if probe.passed() || ctx.Err() != nil {
 			break
 		}
 	}
-	best.Took = time.Since(started)
+	return seen
+}
+
+// decisive returns the probe that decides about a host: one that passes, or one
+// of which it is not known, or the first that is refused.
+func decisive(probes []*Probe) *Probe {
+	best := probes[0]
+	for _, p := range probes[1:] {
+		if p.weight() > best.weight() {
+			best = p
+		}
+	}
 	return best
 }
 
+// weight says how much a probe decides about its host.
+func (p *Probe) weight() int {
+	switch {
+	case p.passed():
+		return 3
+	case p.Refused != "":
+		return 0
+	case errors.Is(p.Err, ErrUnreachable):
+		return 1
+	default:
+		return 2
+	}
+}
+
 // visit talks to one address of a host.
-func (p *Prober) visit(ctx context.Context, host string, target netip.AddrPort) *Probe {
-	probe := &Probe{}
+func (p *Prober) visit(ctx context.Context, host string, target netip.AddrPort, timeout time.Duration) *Probe {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	probe, started := &Probe{Target: target.String()}, time.Now()
+	defer func() { probe.Took = time.Since(started) }()
 	conn, err := p.connect(ctx, target)
 	if err != nil {
 		probe.Err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		return probe
 	}
-	probe.Target = target.String()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the reader reports it
 	defer func() {
 		stop()
 		_ = conn.Close() // everything that was wanted has been read
 	}()
 	probe.Err = p.talk(ctx, conn, host, target.Port(), probe)
+	if probe.Err != nil && ctx.Err() != nil {
+		probe.Err = &earlyEnd{ErrLost, fmt.Errorf("no end within %s", took(timeout))}
+	}
 	return probe
 }
 
@@ -170,7 +160,7 @@ func (p *Prober) talk(ctx context.Context, conn net.Conn, host string, port uint
 		MinVersion:         tls.VersionTLS12,
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
-		err = fmt.Errorf("the TLS handshake failed: %w", err)
+		err = fmt.Errorf("%w: %w", ErrHandshake, err)
 		if hungUp(err) {
 			return &earlyEnd{ErrLost, err}
 		}
@@ -192,70 +182,4 @@ func (p *Prober) name() string {
 		return "localhost"
 	}
 	return p.Name
-}
-
-// dialogue is SMTP before TLS.
-type dialogue struct {
-	conn net.Conn
-	in   *bufio.Reader
-}
-
-// startTLS asks for STARTTLS (RFC 3207, section 4).
-func (d *dialogue) startTLS(name string, probe *Probe) error {
-	if _, err := d.reply("the greeting", 220); err != nil {
-		return err
-	}
-	lines, err := d.ask("EHLO "+name, 250)
-	if err != nil {
-		return err
-	}
-	for _, line := range lines[1:] {
-		word, _, _ := strings.Cut(line, " ")
-		probe.STARTTLS = probe.STARTTLS || strings.EqualFold(word, "STARTTLS")
-	}
-	if !probe.STARTTLS {
-		return ErrNoSTARTTLS
-	}
-	if _, err := d.ask("STARTTLS", 220); err != nil {
-		if errors.Is(err, ErrTurnedAway) {
-			return &earlyEnd{ErrNotBegun, errors.New(err.Error())}
-		}
-		return err
-	}
-	if d.in.Buffered() > 0 {
-		return errors.New("the host sent more than its answer to STARTTLS") // It could be anybody's.
-	}
-	return nil
-}
-
-// ask sends a command, and returns the reply.
-func (d *dialogue) ask(command string, want int) ([]string, error) {
-	if _, err := io.WriteString(d.conn, command+"\r\n"); err != nil {
-		return nil, &earlyEnd{ErrLost, fmt.Errorf("sending %s: %w", command, err)}
-	}
-	verb, _, _ := strings.Cut(command, " ")
-	return d.reply("the answer to "+verb, want)
-}
-
-// reply reads a reply of one or several lines (RFC 5321, section 4.2).
-func (d *dialogue) reply(what string, want int) ([]string, error) {
-	var lines []string
-	for {
-		line, err := d.in.ReadString('\n')
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil, &earlyEnd{ErrLost, fmt.Errorf("the host hung up before %s", what)}
-		case err != nil:
-			return nil, &earlyEnd{ErrLost, fmt.Errorf("reading %s: %w", what, err)}
-		}
-		line = strings.TrimRight(line, "\r\n")
-		code, err := strconv.Atoi(line[:min(3, len(line))])
-		if err != nil || code != want {
-			return nil, &earlyEnd{ErrTurnedAway, fmt.Errorf("%s is %q, want %d", what, line[:min(120, len(line))], want)}
-		}
-		lines = append(lines, strings.TrimLeft(line[3:], " -"))
-		if len(line) < 4 || line[3] != '-' {
-			return lines, nil
-		}
-	}
 }

@@ -2,7 +2,9 @@ package check_test
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +47,7 @@ func TestMailHosts(t *testing.T) {
 			[]string{"the host sent more than its answer to STARTTLS"}, "does not deliver here"},
 		{"greylisted", enforced, at(&mailHost{cert: good1, greeting: "421 go away\r\n"}), check.Unknown,
 			[]string{`the greeting is "421 go away", want 220`}, "  Postfix  cannot be foretold: the host did not get as far as TLS"},
+		{"any good code", enforced, at(&mailHost{cert: good1, greeting: "221 mx\r\n", offer: "251-mx\r\n251 STARTTLS\r\n"}), check.Authenticated, []string{"mail is authenticated"}, "delivers here"},
 		{"not SMTP", enforced, at(&mailHost{cert: good1, greeting: "\r\n"}), check.Unknown, []string{`the greeting is "", want 220`}, ""},
 		{"nothing enforced, and not reached", world{zones: oneMX}, at(nil), check.Unauthenticated, []string{"mail is not authenticated"}, "cannot be foretold: the host did not get as far as TLS"},
 		{"nothing enforced, TLS 1.0", world{zones: oneMX}, at(&mailHost{cert: good1, max: tls.VersionTLS10}), check.Unauthenticated, []string{"mail is not authenticated"}, "TLS fails, so mail goes there in clear, if at all"},
@@ -94,12 +97,13 @@ func TestMailHosts(t *testing.T) {
 	}
 }
 
-// As Postfix does, the next address of a host is tried where one does not lead to
-// TLS; what is shown is the address that led furthest.
+// As Postfix does, the next address of a host is tried where one does not take
+// mail, whatever the reason. What is shown first is the address that decides.
 func TestEveryAddressOfAMailHost(t *testing.T) {
 	ca := newAuthority()
 	good := &mailHost{cert: ca.leaf(nil, "mx1.example.com")}
-	late := &mailHost{greeting: "421 later\r\n"}
+	late, stripped := &mailHost{greeting: "421 later\r\n"}, &mailHost{offer: "250 mx\r\n"}
+	wrong := &mailHost{cert: ca.leaf(expired, "mx1.example.com")}
 	w := world{ca: ca, zones: announced + oneMX + "mx1.example.com. A 198.51.100.2\nmx1.example.com. A 198.51.100.3\n", web: file(enforce)}
 	for _, tt := range []struct {
 		name  string
@@ -110,8 +114,13 @@ func TestEveryAddressOfAMailHost(t *testing.T) {
 		{"the last is good", [3]*mailHost{nil, late, good}, check.Authenticated, "  SMTP     198.51.100.3:25 TLS 1.3"},
 		{"the first is good", [3]*mailHost{good, late, nil}, check.Authenticated, "  SMTP     198.51.100.1:25 TLS 1.3"},
 		{"one is greeted", [3]*mailHost{nil, late, nil}, check.Unknown, `  SMTP     198.51.100.2:25 the greeting is "421 later"`},
-		{"one strips STARTTLS", [3]*mailHost{late, {offer: "250 mx\r\n"}, good}, check.Deferred, "  SMTP     198.51.100.2:25 the host does not offer STARTTLS"},
-		{"none is there", [3]*mailHost{}, check.Unknown, "  SMTP     no connection: connection refused"},
+		{"one strips STARTTLS", [3]*mailHost{late, stripped, good}, check.Authenticated, "  SMTP     198.51.100.3:25 TLS 1.3"},
+		{"what strips STARTTLS is shown too", [3]*mailHost{late, stripped, good}, check.Authenticated, "  SMTP     198.51.100.2:25 the host does not offer STARTTLS\n  Postfix  does not deliver here: "},
+		{"one has a bad certificate", [3]*mailHost{wrong, good, nil}, check.Authenticated, "  Postfix  does not deliver here: the certificate has expired on "},
+		{"one strips, one is not known", [3]*mailHost{stripped, late, nil}, check.Unknown, `  SMTP     198.51.100.2:25 the greeting is "421 later"`},
+		{"one strips, the others are not there", [3]*mailHost{nil, stripped, nil}, check.Unknown, "  SMTP     198.51.100.2:25 the host does not offer STARTTLS"},
+		{"all are refused", [3]*mailHost{stripped, wrong, stripped}, check.Deferred, "  SMTP     198.51.100.1:25 the host does not offer STARTTLS"},
+		{"none is there", [3]*mailHost{}, check.Unknown, "  SMTP     198.51.100.1:25 no connection: connection refused"},
 	} {
 		w.mail = make(map[string]*mailHost)
 		for i, h := range tt.hosts {
@@ -121,6 +130,55 @@ func TestEveryAddressOfAMailHost(t *testing.T) {
 		if text := r.Text(); r.Conclusion.Outcome != tt.want || !strings.Contains(text, tt.shows) {
 			t.Errorf("%s: got %v, want %v and %q in\n%s", tt.name, r.Conclusion.Outcome, tt.want, tt.shows, text)
 		}
+	}
+}
+
+// DANE is judged at every address too.
+func TestEveryAddressOfAMailHostWithDANE(t *testing.T) {
+	ca := newAuthority()
+	good := ca.leaf(nil, "mx1.example.com")
+	w := world{ca: ca, zones: signed + oneMX + "mx1.example.com. A 198.51.100.2\n" + tlsa1 + tlsa(good), mail: map[string]*mailHost{
+		"198.51.100.1:25": {cert: ca.leaf(nil, "mx1.example.com")}, "198.51.100.2:25": {cert: good},
+	}}
+	if r := w.run(t, "example.com"); r.Conclusion.Outcome != check.Authenticated {
+		t.Errorf("got %v in\n%s", r.Conclusion.Outcome, r.Text())
+	}
+}
+
+// A silent address leaves time for the others.
+func TestASilentAddressLeavesTimeForTheOthers(t *testing.T) {
+	ca := newAuthority()
+	w := world{ca: ca, zones: announced + oneMX + "mx1.example.com. A 198.51.100.2\n", web: file(enforce), mail: map[string]*mailHost{
+		"198.51.100.1:25": {hang: true}, "198.51.100.2:25": {cert: ca.leaf(nil, "mx1.example.com")},
+	}}
+	r := w.run(t, "example.com")
+	if text := r.Text(); r.Conclusion.Outcome != check.Authenticated || !strings.Contains(text, "  SMTP     198.51.100.1:25 no end within 500ms\n") {
+		t.Errorf("got %v in\n%s", r.Conclusion.Outcome, text)
+	}
+}
+
+// The JSON object has every address that was looked at.
+func TestJSONOfEveryAddress(t *testing.T) {
+	ca := newAuthority()
+	w := world{ca: ca, zones: announced + oneMX + "mx1.example.com. A 198.51.100.2\n", web: file(enforce), mail: map[string]*mailHost{
+		"198.51.100.1:25": {offer: "250 mx\r\n"}, "198.51.100.2:25": {cert: ca.leaf(nil, "mx1.example.com")},
+	}}
+	type probe struct {
+		Target   string
+		Delivers bool
+	}
+	var got struct {
+		Hosts []struct {
+			SMTP  probe
+			Tried []probe `json:"smtp_tried"`
+		} `json:"mail_hosts"`
+	}
+	if err := json.Unmarshal([]byte(w.run(t, "example.com").JSON()), &got); err != nil {
+		t.Fatal(err)
+	}
+	bad, good := probe{"198.51.100.1:25", false}, probe{"198.51.100.2:25", true}
+	if h := got.Hosts; len(h) != 1 || h[0].SMTP != good || !slices.Equal(h[0].Tried, []probe{bad, good}) {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -195,6 +195,11 @@ func (h *Host) text(t *text, p *policy.STSPolicy) {
 	if h.Probe != nil {
 		h.Probe.text(t)
 	}
+	for _, p := range h.Probes {
+		if p != h.Probe {
+			p.text(t)
+		}
+	}
 }
 
 func (p *Probe) text(t *text) {

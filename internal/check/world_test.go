@@ -229,8 +229,9 @@ type mailHost struct {
 	cert tls.Certificate
 	// greeting and offer are what it says; empty means what it should.
 	greeting, offer string
-	// after is what it says to STARTTLS; empty means what it should.
-	after string
+	// helo is what it says to HELO, and after to STARTTLS; empty means what it
+	// should.
+	helo, after string
 	// min is the version of TLS that it wants; max the last that it knows.
 	max uint16
 	// hang makes it say nothing, bye hang up at once, and mute say nothing once
@@ -287,6 +288,10 @@ func (h *mailHost) serve(conn net.Conn) {
 		}
 		if strings.HasPrefix(line, "EHLO ") {
 			say(or(h.offer, "250-mx\r\n250-PIPELINING\r\n250-StartTLS\r\n250 8BITMIME\r\n"))
+			continue
+		}
+		if strings.HasPrefix(line, "HELO ") {
+			say(or(h.helo, "250 mx\r\n"))
 			continue
 		}
 		say(or(h.after, "220 go ahead\r\n"))

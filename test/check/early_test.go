@@ -19,6 +19,8 @@ type early struct {
 	name, greeting, ehlo, other string
 	// says is in what check shows.
 	says string
+	// refused says that this is an answer that no policy is content with.
+	refused bool
 }
 
 func earlyEnds() []early {
@@ -27,10 +29,13 @@ func earlyEnds() []early {
 		{name: "no connection", says: "connection refused"},
 		{name: "421", greeting: "421 too many connections\r\n", says: `the greeting is "421 too many connections"`},
 		{name: "554", greeting: "554 blocked\r\n", says: `the greeting is "554 blocked"`},
-		{name: "EHLO refused", greeting: "220 mx\r\n", ehlo: "550 who are you\r\n", other: "421 go away\r\n", says: `the answer to EHLO is "550 who are you"`},
+		{name: "EHLO refused", greeting: "220 mx\r\n", ehlo: "550 who are you\r\n", other: "421 go away\r\n", says: `the answer to HELO is "421 go away"`},
+		{name: "EHLO refused, HELO not", greeting: "220 mx\r\n", ehlo: "550 who are you\r\n", other: "250 mx\r\n", says: "the host does not offer STARTTLS", refused: true},
+		{name: "EHLO put off, HELO not", greeting: "220 mx\r\n", ehlo: "450 who are you\r\n", other: "250 mx\r\n", says: "the host does not offer STARTTLS", refused: true},
+		{name: "EHLO answered with 421", greeting: "220 mx\r\n", ehlo: "421 later\r\n", other: "250 mx\r\n", says: `the answer to EHLO is "421 later"`},
 		{name: "454", greeting: "220 mx\r\n", ehlo: offer, other: "454 TLS not available\r\n", says: `the answer to STARTTLS is "454 TLS not available"`},
 		{name: "hung up on", greeting: "220 mx\r\n", ehlo: offer, says: "the host hung up before the answer to STARTTLS"},
-		{name: "no TLS after STARTTLS", greeting: "220 mx\r\n", ehlo: offer, other: "220 go\r\nHTTP/1.0 400 no\r\n", says: "the host sent more than its answer to STARTTLS"},
+		{name: "no TLS after STARTTLS", greeting: "220 mx\r\n", ehlo: offer, other: "220 go\r\nHTTP/1.0 400 no\r\n", says: "the host sent more than its answer to STARTTLS", refused: true},
 	}
 }
 
@@ -97,7 +102,7 @@ func TestHostsThatEndTheTalkBeforeTLS(t *testing.T) {
 			l.Zones.Set(t, "mx."+domain+". 60 A "+e.start(t, l))
 			said := ask(t, domain)
 			outcome, code := "unknown", 2
-			if e.name == "no TLS after STARTTLS" {
+			if e.refused {
 				outcome, code = "deferred", 1
 			}
 			p := said.Hosts[0].SMTP
