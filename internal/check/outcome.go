@@ -66,10 +66,11 @@ func (r *Report) conclude() {
 		}
 		c.first(network)
 	}
+	leftToDANE := c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound
 	r.decisive().overruleByProbes(&c)
 	if r.Postfix != nil {
 		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
-		if c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound {
+		if leftToDANE {
 			c.Here = append(c.Here, r.Postfix.harmToDANE()...)
 		}
 	}

@@ -87,17 +87,63 @@ func TestWhatMainCFDoesToTheVerdict(t *testing.T) {
 	}
 }
 
+// What this machine lacks for DANE is said whatever the mail hosts show.
+func TestWhatMainCFDoesToDANEThatIsRefused(t *testing.T) {
+	ca := newAuthority()
+	host := ca.leaf(nil, "mx1.example.com")
+	for name, mail := range map[string]*mailHost{"refused": {cert: host}, "turned away": {greeting: "421 later\r\n"}} {
+		w := world{ca: ca, zones: signed + oneMX + tlsa1 + usable, postconf: settings(map[string]string{"smtp_dns_support_level": ""}),
+			mail: map[string]*mailHost{"198.51.100.1:25": mail}}
+		r := w.run(t, "example.com")
+		const want = "here     smtp_dns_support_level is not dnssec, so Postfix does no DANE"
+		if text := r.Text(); r.Conclusion.Outcome == check.Authenticated || !strings.Contains(firstLines(text), want) {
+			t.Errorf("%s: got %v, want %q in\n%s", name, r.Conclusion.Outcome, want, text)
+		}
+	}
+}
+
 // What is to be pasted is whole, however long it is.
 func TestTheExceptionIsNotCut(t *testing.T) {
 	long := strings.Repeat("hash:/etc/postfix/one_of_many_tables, ", 300) + "socketmap:inet:127.0.0.1:8461:policy"
 	w := world{ca: newAuthority(), zones: oneMX, postconf: settings(map[string]string{"smtp_tls_policy_maps": long})}
 	text := w.run(t, "example.com").Text()
-	if want := "\n  main.cf  smtp_tls_policy_maps = texthash:/etc/postfix/tls_exceptions, " + long + "\n"; !strings.Contains(text, want) {
+	if want := "\n  main.cf  smtp_tls_policy_maps = " + strings.Replace(long, "socketmap", "texthash:/etc/postfix/tls_exceptions, socketmap", 1) + "\n"; !strings.Contains(text, want) {
 		t.Errorf("it is not whole in\n%.3000s", text)
 	}
 	for line := range strings.Lines(text) {
 		if len(line) > 450 && !strings.HasPrefix(line, "  main.cf  smtp_tls_policy_maps = ") {
 			t.Errorf("a line of %d characters: %.80q", len(line), line)
+		}
+	}
+}
+
+// The line to paste loses no map, and asks the table before the daemon.
+func TestTheExceptionKeepsEveryMap(t *testing.T) {
+	const (
+		table  = "texthash:/etc/postfix/tls_exceptions"
+		daemon = "socketmap:inet:127.0.0.1:8461:policy"
+		ours   = "hash:/etc/postfix/tls_policy"
+	)
+	ca := newAuthority()
+	for _, tt := range []struct{ name, maps, want string }{
+		{"nothing", "", table + ", " + daemon},
+		{"the daemon", daemon, table + ", " + daemon},
+		{"the daemon, through proxymap", "proxy:" + daemon, table + ", proxy:" + daemon},
+		{"another table alone", ours, ours + ", " + table + ", " + daemon},
+		{"another table before", ours + "," + daemon, ours + ", " + table + ", " + daemon},
+		{"another table behind", daemon + " " + ours, table + ", " + daemon + ", " + ours},
+		{"the table before", table + ", " + ours + ", " + daemon, table + ", " + ours + ", " + daemon},
+		{"the table behind", daemon + ", " + table, table + ", " + daemon},
+		{"the table behind, and another", daemon + ", " + ours + ", " + table, table + ", " + daemon + ", " + ours},
+		{"the table alone", table, table + ", " + daemon},
+		{"a table of a longer name", table + "_old, " + daemon, table + "_old, " + table + ", " + daemon},
+		{"a map of maps", "unionmap:{ " + ours + ", " + daemon + " }", table + ", unionmap:{ " + ours + ", " + daemon + " }"},
+		{"a table within a map", "inline:{ {a.example = may}, b.example=may } " + daemon, "inline:{ {a.example = may}, b.example=may }, " + table + ", " + daemon},
+		{"braces that do not close", "inline:{ a=b, " + daemon, table + ", inline:{ a=b, " + daemon},
+	} {
+		w := world{ca: ca, zones: oneMX, postconf: settings(map[string]string{"smtp_tls_policy_maps": tt.maps})}
+		if got := w.run(t, "example.com").Exception().Setting; got != "smtp_tls_policy_maps = "+tt.want {
+			t.Errorf("%s: got\n%s, want\n%s", tt.name, got, tt.want)
 		}
 	}
 }
