@@ -25,6 +25,14 @@ func (c *Checker) probe(ctx context.Context, r *Report) {
 	var wg sync.WaitGroup
 	for i := range r.Hosts[:min(len(r.Hosts), maxHosts)] {
 		h := &r.Hosts[i]
+		switch {
+		case h.AddressErr != nil:
+			h.Probe = &Probe{Err: fmt.Errorf("%w: %w", ErrNotLookedUp, h.AddressErr)}
+			h.Probes = []*Probe{h.Probe}
+			continue
+		case len(h.Addresses) == 0:
+			continue // Nobody delivers there.
+		}
 		wg.Go(func() {
 			h.Probes = c.o.Prober.look(ctx, h.Name, h.Addresses, r.Hop.Port, c.judge(ctx, r, h))
 			h.Probe = decisive(h.Probes)

@@ -46,6 +46,15 @@ const (
 	noneP    = "version: STSv1\nmode: none\nmax_age: 604800\n"
 )
 
+// many publishes n mail hosts, mx101 first.
+func many(n int) string {
+	var zone strings.Builder
+	for i := 101; i <= 100+n; i++ {
+		fmt.Fprintf(&zone, "example.com. MX %[1]d mx%[1]d.example.com.\nmx%[1]d.example.com. A 198.51.100.1\n", i)
+	}
+	return zone.String()
+}
+
 // kind is one kind of domain, and what the first five lines say of it.
 type kind struct {
 	name  string
@@ -92,7 +101,11 @@ func shown(ca *authority) []kind {
 		return all
 	}
 	binds := func(zones string, mail map[string]*mailHost) world {
-		return world{zones: announced + zones, web: file(enforce), mail: mail}
+		text := enforce
+		if strings.Contains(zones, "mx101") {
+			text = wildcard
+		}
+		return world{zones: announced + zones, web: file(text), mail: mail}
 	}
 	const (
 		notKnown = "it cannot be known whether mail gets through: no mail host got as far as TLS"
@@ -144,6 +157,24 @@ func shown(ca *authority) []kind {
 			[]string{"mail is deferred: no mail host meets the domain's MTA-STS policy", "the certificate has expired on ", "repair the certificates"}},
 		{"strangers that cannot be reached", "", world{zones: announced + oneMX, web: file(old), mail: mail()}, check.Deferred,
 			[]string{"no mail host of the domain is in the MTA-STS policy"}},
+		{"address that cannot be looked up", "", world{zones: announced + oneMX, web: file(enforce), mail: mail(), fault: fault("mx1.example.com", dnstest.Any, dnstest.ServFail)}, check.Unknown,
+			[]string{"no mail can be delivered now: the addresses of the mail hosts cannot be looked up", "mx1.example.com: ", "SERVFAIL", "remedy   the failing lookup is below"}},
+		{"one address that cannot be looked up, one host not reached", "", world{zones: announced + twoMX, web: file(enforce), mail: mail(), fault: fault("mx1.example.com", dnstest.Any, dnstest.ServFail)}, check.Unknown,
+			[]string{notKnown, "mx1.example.com: ", "SERVFAIL"}},
+		{"one host without address, one refused", "", binds(oneMX+"example.com. MX 5 mx2.example.com.\n", mail(&refused)), check.Deferred,
+			[]string{"no mail host meets the domain's MTA-STS policy", "mx1.example.com: the certificate has expired on "}},
+		{"more hosts than are looked at", "", binds(many(25), mail(&refused)), check.Unknown,
+			[]string{"it cannot be known whether mail gets through: none of the 20 mail hosts that were looked at meets the domain's MTA-STS policy", "mx101.example.com: the certificate", "5 more mail hosts are not looked at", "repair the certificates"}},
+		{"more hosts than are looked at, greeted with 421", "", binds(many(25), mail(&mailHost{greeting: "421 later\r\n"})), check.Unknown,
+			[]string{"none of the 20 mail hosts that were looked at got as far as TLS", "5 more mail hosts are not looked at", theirs}},
+		{"more hosts than are looked at, not reached", "", binds(many(25), mail()), check.Unknown,
+			[]string{"none of the 20 mail hosts that were looked at got as far as TLS", "port 25 is closed here"}},
+		{"TLS 1.1", "", binds(oneMX, mail(&mailHost{cert: good, max: tls.VersionTLS11})), check.Deferred,
+			[]string{"no mail host meets the domain's MTA-STS policy", "the TLS handshake failed", "the domain's administrator: let the host speak TLS 1.2 or 1.3"}},
+		{"TLS 1.1 and DANE", "", world{zones: signed + oneMX + tlsa1 + tlsa(good), mail: mail(&mailHost{cert: good, max: tls.VersionTLS11})}, check.Deferred,
+			[]string{"no mail host meets the domain's TLSA records", "let the host speak TLS 1.2 or 1.3"}},
+		{"text after STARTTLS", "", binds(oneMX, mail(&mailHost{cert: good, after: "220 go\r\n250 injected\r\n"})), check.Deferred,
+			[]string{"the host sent more than its answer to STARTTLS", "the domain's administrator: let the host say nothing after its answer to STARTTLS; if it does not, somebody on the way puts it in"}},
 		{"DANE, greeted with 421", "", world{zones: signed + oneMX + tlsa1 + tlsa(good), mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unknown,
 			[]string{notKnown, theirs}},
 		{"nothing enforced, greeted with 421", "", world{zones: oneMX, mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unauthenticated,

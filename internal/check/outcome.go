@@ -123,7 +123,7 @@ func (r *Report) undeliverable() (Conclusion, bool) {
 	case r.homeless():
 		c.Summary = "no mail can be delivered: no mail host of the domain has an address"
 		c.Because = []string{"the mail hosts are " + some(names(r.Hosts))}
-		c.Remedy = "the domain's administrator: publish an address for a mail host, or name others in the MX records"
+		c.Remedy = theirs + "publish an address for a mail host, or name others in the MX records"
 	default:
 		return c, false
 	}
@@ -173,7 +173,7 @@ func (r *Report) enforced(v policy.Verdict) Conclusion {
 	case len(strangers) == 0:
 	case len(strangers) < len(r.Hosts):
 		c.Because = []string{"not in the policy, so no mail goes there: " + some(strangers)}
-		c.Remedy = "the domain's administrator: add an mx line for each mail host to the policy, then change the id"
+		c.Remedy = theirs + "add an mx line for each mail host to the policy, then change the id"
 	default:
 		// RFC 8461, section 4.1: the host must match one of the patterns.
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host of the domain is in the MTA-STS policy that it enforces"
@@ -181,7 +181,7 @@ func (r *Report) enforced(v policy.Verdict) Conclusion {
 		if r.tally().probed == 0 {
 			c.Because = append(c.Because, "Postfix before 3.10.5, and map policy, go by the names in the certificate instead: see --smtp")
 		}
-		c.Remedy = "the domain's administrator: bring the mx lines of the policy up to date, then change the id"
+		c.Remedy = theirs + "bring the mx lines of the policy up to date, then change the id"
 	}
 	return c
 }
@@ -244,7 +244,7 @@ func (r *Report) unprotected() Conclusion {
 		c.Remedy = r.fetchRemedy()
 	case r.hasRecord():
 		c.Summary = "mail is not authenticated: the MTA-STS record of the domain is not valid"
-		c.Remedy = fmt.Sprintf("the domain's administrator: exactly one TXT record at _mta-sts.%s, as in \"v=STSv1; id=20260101T000000Z\"", r.Hop.Domain)
+		c.Remedy = fmt.Sprintf(theirs+"exactly one TXT record at _mta-sts.%s, as in \"v=STSv1; id=20260101T000000Z\"", r.Hop.Domain)
 	case r.DANE.MX == policy.MXOff:
 		c.Summary = "mail is not authenticated: the domain publishes no MTA-STS policy (and DANE is not looked at)"
 	default:
@@ -310,16 +310,16 @@ func (r *Report) fetchRemedy() string {
 	if r.policyHostUnknown() {
 		return r.dnsRemedy()
 	}
-	who := "the domain's administrator: "
+
 	if remedy, ok := fetchRemedies[r.STS.Failure.Kind]; ok {
-		return who + fmt.Sprintf(remedy, r.Hop.Domain)
+		return theirs + fmt.Sprintf(remedy, r.Hop.Domain)
 	}
 	for _, f := range r.Fetch.Findings {
 		if f.Severity == mtasts.SeverityError && f.Suggestion != "" {
-			return who + f.Suggestion
+			return theirs + f.Suggestion
 		}
 	}
-	return who + "repair the policy file; tlspolicyd lint shows how"
+	return theirs + "repair the policy file; tlspolicyd lint shows how"
 }
 
 // policyHostUnknown reports whether the address of the policy host could not be

@@ -13,15 +13,19 @@ type tally struct {
 	// first is the first host that is refused.
 	first *Host
 	// ended is about a host with which the talk ended before TLS: the first,
-	// or the first that could be reached.
+	// or the first that could be reached. mixed says that it ended in several
+	// ways.
 	ended *Host
+	mixed bool
+	// unseen is how many hosts are not looked at, since there are so many.
+	unseen int
 }
 
 // passed reports whether Postfix would deliver to the host.
 func (p *Probe) passed() bool { return p.Refused == "" && !p.Early() }
 
 func (r *Report) tally() tally {
-	var n tally
+	n := tally{unseen: max(0, len(r.Hosts)-maxHosts)}
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		p := h.Probe
@@ -32,9 +36,7 @@ func (r *Report) tally() tally {
 			n.passed++
 		case p.Refused == "":
 			n.early++
-			if n.ended == nil || errors.Is(n.ended.Probe.Err, ErrUnreachable) {
-				n.ended = h
-			}
+			n.end(h)
 		default:
 			n.refused++
 			if n.first == nil {
@@ -44,6 +46,18 @@ func (r *Report) tally() tally {
 		n.probed++
 	}
 	return n
+}
+
+// end counts a host with which the talk ended before TLS.
+func (n *tally) end(h *Host) {
+	if n.ended == nil {
+		n.ended = h
+		return
+	}
+	n.mixed = n.mixed || n.ended.Probe.ending() != h.Probe.ending()
+	if errors.Is(n.ended.Probe.Err, ErrUnreachable) {
+		n.ended = h
+	}
 }
 
 // why says what is wrong with the first host that is refused.
@@ -68,10 +82,10 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 		if n.refused > 0 {
 			c.first(fmt.Sprintf("%d of %d mail hosts get no mail; %s", n.refused, n.probed, n.why()))
 		}
-	case n.early == 0:
+	case n.early == 0 && n.unseen == 0:
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host meets "+r.demand()
 		c.first(n.why())
-		c.Remedy = "the domain's administrator: " + r.repair(n.first.Probe)
+		c.Remedy = r.repair(n.first.Probe)
 	case c.Outcome == Authenticated:
 		r.leaveOpen(c, &n)
 	}
@@ -79,25 +93,38 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 
 // leaveOpen concludes that too little was seen of the hosts.
 func (r *Report) leaveOpen(c *Conclusion, n *tally) {
-	c.Outcome, c.Summary = Unknown, "it cannot be known whether mail gets through: no mail host got as far as TLS"
-	c.first(n.whyEarly())
-	err := n.ended.Probe.Err
-	switch {
-	case n.refused > 0:
-		c.Summary = "it cannot be known whether mail gets through: some mail hosts did not get as far as TLS, and the others do not meet " + r.demand()
+	c.Outcome, c.Summary = Unknown, r.open(n)
+	if n.unseen > 0 {
+		c.first(fmt.Sprintf("%d more mail hosts are not looked at", n.unseen))
+	}
+	if n.early == 0 {
 		c.first(n.why())
-	case errors.Is(err, ErrUnreachable):
-		c.Summary = "no mail host can be reached from here, so mail waits"
+		c.Remedy = r.repair(n.first.Probe)
+		return
+	}
+	c.first(n.whyEarly())
+	if n.refused > 0 {
+		c.first(n.why())
+	}
+	c.Remedy = n.ended.Probe.ending().remedy(r)
+}
+
+// open says what is not known of the hosts.
+func (r *Report) open(n *tally) string {
+	const unknown = "it cannot be known whether mail gets through: "
+	none := "no mail host"
+	if n.unseen > 0 {
+		none = fmt.Sprintf("none of the %d mail hosts that were looked at", n.probed)
 	}
 	switch {
-	case errors.Is(err, ErrUnreachable):
-		c.Remedy = fmt.Sprintf("if others reach them, the way out to port %d is closed here", r.Hop.Port)
-	case errors.Is(err, ErrTurnedAway):
-		c.Remedy = "the host turns this machine away before TLS, whatever the policy is: its answer says why (a block list, greylisting, too many connections), and no exception helps"
-	case errors.Is(err, ErrNotBegun):
-		c.Remedy = "the domain's administrator: the host offers STARTTLS and does not begin it; if that lasts, the exception below lets mail out"
+	case n.early == 0:
+		return unknown + none + " meets " + r.demand()
+	case n.refused > 0:
+		return unknown + "some mail hosts did not get as far as TLS, and the others do not meet " + r.demand()
+	case !n.mixed && n.unseen == 0 && n.ended.Probe.ending().all != "":
+		return n.ended.Probe.ending().all
 	default:
-		c.Remedy = "look again later, or from another network: Postfix has more patience (smtp_helo_timeout), and no exception helps"
+		return unknown + none + " got as far as TLS"
 	}
 }
 
@@ -115,16 +142,16 @@ func (c *Conclusion) rehabilitate() {
 	c.Because = append([]string{"no mail host is in the policy; the certificates match it all the same"}, c.Because[:1]...)
 }
 
-// repair says what the domain has to do about hosts that are refused.
+// repair says what is to be done about hosts that are refused.
 func (r *Report) repair(p *Probe) string {
-	const untilThen = "; until then, the exception below lets mail out"
+	end := p.ending()
 	switch {
-	case errors.Is(p.Err, ErrNoSTARTTLS):
-		return "offer STARTTLS; if it is offered elsewhere, somebody on the way takes it out, and an exception hands mail to them"
+	case end != nil:
+		return end.remedy(r)
 	case r.by("policy").Kind == policy.Secure:
-		return "repair the certificates, or the policy" + untilThen
+		return theirs + "repair the certificates, or the policy" + untilThen
 	default:
-		return "publish the TLSA records of the certificates in use" + untilThen
+		return theirs + "publish the TLSA records of the certificates in use" + untilThen
 	}
 }
 

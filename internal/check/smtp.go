@@ -31,7 +31,7 @@ type Prober struct {
 
 // Probe is what a mail host showed at one of its addresses.
 type Probe struct {
-	// Target is the address and the port; empty if the host has no address.
+	// Target is the address and the port; empty if the host's address is not known.
 	Target string
 	// STARTTLS says that the host offers it.
 	STARTTLS bool
@@ -62,16 +62,13 @@ const (
 
 // look talks to the addresses of a host, one after the other, and has each
 // judged, until one passes: Postfix goes on to the next one too, whatever keeps
-// mail from this one. It returns all that it saw, at least one.
+// mail from this one. It returns all that it saw.
 func (p *Prober) look(ctx context.Context, host string, addrs []netip.Addr, port uint16, judge func(*Probe)) []*Probe {
 	timeout := p.Timeout
 	if timeout == 0 {
 		timeout = 30 * time.Second
 	}
 	addrs = addrs[:min(len(addrs), maxTargets)]
-	if len(addrs) == 0 {
-		return []*Probe{{Err: fmt.Errorf("%w: the host has no address", ErrUnreachable)}}
-	}
 	var seen []*Probe
 	deadline := time.Now().Add(timeout)
 	for i, addr := range addrs {
