@@ -53,7 +53,7 @@ func credential(t *testing.T, s system) {
 	if _, ran := b.follow(t, steps[0], ""); ran != 2 {
 		t.Fatalf("%d commands:\n%s", ran, steps[0])
 	}
-	const kept = "/etc/tlspolicyd/redis.password"
+	const kept = "/etc/tlspolicyd/redis-password"
 	b.do(t, "sh", "-c", "echo hunter2 >"+kept)
 	b.follow(t, steps[1], "credential")
 	_, rest, _ := strings.Cut(steps[2], "password_file: ")
