@@ -27,7 +27,8 @@ const (
 //
 // Whoever can write to that store can write anything. So what is in force here
 // is changed by nothing but a fetch of our own: a record may only confirm it,
-// by a later fetch of the very same policy under the same id. Where nothing is
+// by a later fetch of the very same text. The id stays our own then: whether that
+// in the DNS is another one is for our own eyes to see. Where nothing is
 // in force, a policy that enforces is believed, since it may be all that is
 // left of the domain; one that does not would keep this relay from finding out
 // whether there is one that does.
@@ -38,9 +39,15 @@ func (c *Cache) weigh(now time.Time, mine *policy.STS, r *Record) (policy.STS, b
 		return policy.STS{}, unbelieved
 	case !mine.InForce(now) && theirs.Policy.Mode != policy.ModeEnforce:
 		return policy.STS{}, unbelieved
-	case mine.InForce(now) && (mine.Policy.Text != r.Text || mine.ID != r.ID):
+	case !mine.InForce(now):
+		return theirs, believed
+	case mine.Policy.Text != r.Text:
 		return policy.STS{}, hinted
+	case theirs.Fetched.Sub(mine.Fetched) < c.recheck:
+		// A record from a clock that is ahead would be later again and again.
+		return policy.STS{}, unbelieved
 	default:
+		theirs.ID = mine.ID
 		return theirs, believed
 	}
 }
@@ -129,9 +136,26 @@ func (c *Cache) skipFetch(f *flight, mine *policy.STS) bool {
 	return true
 }
 
+// maxVain is how often the time between two fetches for hints is doubled.
+const maxVain = 8
+
+// verification is the last fetch that was made because of a hint.
+type verification struct {
+	at time.Time
+	// vain is how many before it showed what was known already.
+	vain int
+}
+
+// over is when another one may follow.
+func (v verification) over(recheck time.Duration) time.Time {
+	return v.at.Add(recheck << min(v.vain, maxVain))
+}
+
 // mayVerify reports whether the policy of a domain may be fetched because of a
-// hint: once in a recheck, so that who writes hints cannot have this relay
-// fetch without end, and not soon after a fetch that failed.
+// hint: once in a recheck, and less and less often while that shows nothing new,
+// so that neither who writes hints nor a policy host that says one thing here and
+// another there has this relay fetch without end; and not soon after a fetch that
+// failed.
 func (c *Cache) mayVerify(domain policy.Domain, mine *policy.STS) bool {
 	now := time.Now()
 	if !mine.Failure.At.IsZero() && now.Sub(mine.Failure.At) < c.shortLife {
@@ -139,22 +163,32 @@ func (c *Cache) mayVerify(domain policy.Domain, mine *policy.STS) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if last, ok := c.verified[domain]; ok && now.Sub(last) < c.recheck {
+	v, known := c.verified[domain]
+	if known && now.Before(v.over(c.recheck)) || !known && len(c.verified) >= maxHeld {
 		return false
 	}
-	if len(c.verified) >= maxHeld {
-		return false
-	}
-	c.verified[domain] = now
+	c.verified[domain] = verification{now, v.vain + 1}
 	return true
 }
 
-// forgetVerified forgets the hints that were followed more than a recheck ago.
+// noteVerified notes what a fetch showed that was made because of a hint.
+func (c *Cache) noteVerified(domain policy.Domain, prev, next *policy.STS) {
+	if prev.Policy != nil && next.Policy != nil && prev.Policy.Text == next.Policy.Text {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.verified[domain]; ok {
+		c.verified[domain] = verification{v.at, 0}
+	}
+}
+
+// forgetVerified forgets the hints after which there was none for long.
 func (c *Cache) forgetVerified(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for domain, last := range c.verified {
-		if now.Sub(last) >= c.recheck {
+	for domain, v := range c.verified {
+		if now.Sub(v.over(c.recheck)) > v.over(c.recheck).Sub(v.at) {
 			delete(c.verified, domain)
 		}
 	}

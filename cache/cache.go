@@ -148,7 +148,7 @@ type Cache struct {
 	expiring map[policy.Domain]time.Time
 	held     map[policy.Domain]time.Time
 	// verified is when a policy was last fetched because of a hint.
-	verified map[policy.Domain]time.Time
+	verified map[policy.Domain]verification
 	overdue  int
 	// writeAfter is when a write is tried again after one failed; zero if the
 	// last one did not.
@@ -183,7 +183,7 @@ func New(o Options) (*Cache, error) {
 		unwritten: make(map[policy.Domain]unwritten),
 		expiring:  make(map[policy.Domain]time.Time),
 		held:      make(map[policy.Domain]time.Time),
-		verified:  make(map[policy.Domain]time.Time),
+		verified:  make(map[policy.Domain]verification),
 		landed:    make(chan struct{}),
 	}
 	if o.Recheck < time.Minute {

@@ -57,6 +57,8 @@ type flight struct {
 	// source is OutcomeStore if sts is what the store held, OutcomeShared if it
 	// is what another relay had shared, and else empty.
 	source string
+	// heard says that a flight of goalHeed has asked the shared store.
+	heard bool
 	// hinted says that another relay knows another policy, which is to be
 	// fetched even if no TXT record wants it.
 	hinted bool
@@ -174,7 +176,6 @@ func (c *Cache) fly(f, before *flight) {
 	case goalRenew:
 		c.renew(f)
 	case goalHeed:
-		defer c.news.release()
 		c.followNews(f)
 	case goalForget:
 		c.forget(f)
@@ -273,6 +274,9 @@ func (c *Cache) fetch(f *flight, prev *policy.STS) {
 	switch {
 	case !putOff(prev, &next):
 		c.fetched(f, prev, &next)
+		if f.hinted {
+			c.noteVerified(f.domain, prev, &next)
+		}
 	case f.ctx.Err() == nil && next.InForce(time.Now()):
 		c.learn(f, &next)
 	}
@@ -290,7 +294,7 @@ func putOff(prev, next *policy.STS) bool {
 func (c *Cache) fetched(f *flight, prev, next *policy.STS) bool {
 	written := c.commit(f, prev, next)
 	if c.shared != nil && f.ctx.Err() == nil && next.Policy != nil && next.Policy != prev.Policy {
-		c.outbox.add(f.domain)
+		c.outbox.add(f.domain, errandSave)
 	}
 	return written
 }

@@ -146,6 +146,7 @@ func (c *Cache) forgetShared(ctx context.Context, f *flight) error {
 	if f.ctx.Err() == nil {
 		c.sharedFailed(opRemove, err)
 	}
+	c.outbox.add(f.domain, errandRemove)
 	return fmt.Errorf("%w: %w", ErrStillShared, err)
 }
 

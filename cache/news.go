@@ -29,8 +29,7 @@ func (c *Cache) hear(ctx context.Context) {
 			c.sharedFailed(opNews, err)
 			pause(ctx, retryShared)
 		case news.Behind:
-			c.log.Info("what is in force here is saved in the shared store, which may lack it")
-			c.outbox.addAll()
+			c.shareAll()
 		default:
 			c.heed(news.Changed)
 			pause(ctx, newsPace)
@@ -38,30 +37,40 @@ func (c *Cache) hear(ctx context.Context) {
 	}
 }
 
-// heed begins the flight that follows the news of a domain, after the one that
-// may have looked too early.
+// shareAll has all that is stored saved in the shared store.
+func (c *Cache) shareAll() {
+	if c.limiter.allow(time.Now(), "catch up") {
+		c.log.Info("what is in force here is saved in the shared store, which may lack it")
+	}
+	c.outbox.addAll()
+}
+
+// heed follows the news of a domain: by a flight, after the one that may have
+// looked too early. What is an absence here is looked at again when somebody
+// asks, and not before: else whoever writes news could fill the store with
+// domains that nobody needs.
 func (c *Cache) heed(domain policy.Domain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || !c.news.tryAcquire() {
+	now := time.Now()
+	e := c.memory.peek(domain)
+	if e != nil && e.known && !e.sts.InForce(now) {
+		e.askStoreAt(now)
+		c.memory.put(now, domain, e)
 		return
 	}
-	c.launch(domain, goalHeed, time.Now())
+	f := c.flights[domain]
+	unheard := f != nil && f.goal == goalHeed && !f.heard
+	if !c.closed && !unheard && c.news.tryAcquire() {
+		c.launch(domain, goalHeed, now)
+	}
 }
 
-// followNews is the flight that looks what another relay has to tell of a domain.
-// One of which nothing is known here can wait until somebody asks.
+// followNews is the flight that looks what another relay has to tell of a domain
+// whose policy is in force here.
 func (c *Cache) followNews(f *flight) {
-	mine := c.recall(f)
-	if f.ctx.Err() != nil {
-		return
-	}
-	c.show(f, &mine)
-	if mine.Policy == nil && !c.inUseNow(f.domain) {
-		return
-	}
-	mine, f.hinted = c.takeOver(f, mine)
-	if !f.hinted {
+	mine, hinted := c.hearNews(f)
+	if !hinted {
 		return
 	}
 	next, ok := c.lookNow(f, mine)
@@ -73,10 +82,22 @@ func (c *Cache) followNews(f *flight) {
 	c.fetch(f, &next)
 }
 
-// inUseNow reports whether memory knows a domain.
-func (c *Cache) inUseNow(domain policy.Domain) bool {
+// hearNews asks the shared store, and returns what is known here, and whether the
+// policy is to be fetched. The place among those who ask is free after it, however long a
+// policy host takes.
+func (c *Cache) hearNews(f *flight) (mine policy.STS, hinted bool) {
+	defer c.news.release()
+	mine = c.recall(f)
+	if f.ctx.Err() != nil {
+		return mine, false
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.memory.peek(domain)
-	return e != nil && e.known
+	f.heard = true
+	c.showLocked(f, &mine)
+	c.mu.Unlock()
+	if !mine.InForce(time.Now()) {
+		return mine, false
+	}
+	mine, f.hinted = c.takeOver(f, mine)
+	return mine, f.hinted
 }

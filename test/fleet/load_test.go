@@ -19,6 +19,9 @@ var (
 	domains = flag.Int("domains", 60, "how many domains have a policy")
 	period  = flag.Duration("period", 20*time.Second, "the time between two refreshes of a policy")
 	periods = flag.Int("periods", 2, "how many of those to wait")
+	// Two relays that fetch at the same moment are as rare as their refreshes
+	// are spread, which is over a tenth of the period.
+	most = flag.Float64("most", 1.3, "how many fetches there may be per policy and period")
 )
 
 // zone holds the domains of the tests under load.
@@ -82,8 +85,8 @@ func TestOneFetchForAll(t *testing.T) {
 	if needed < *domains**periods {
 		t.Errorf("%d fetches were needed, want at least %d: policies are not refreshed", needed, *domains**periods)
 	}
-	if float64(all) > 1.1*float64(needed) {
-		t.Errorf("%.3f fetches per policy and period, want at most 1.1", float64(all)/float64(needed))
+	if per := float64(all) / float64(needed); per > *most {
+		t.Errorf("%.3f fetches per policy and period, want at most %.2f", per, *most)
 	}
 }
 

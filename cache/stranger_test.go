@@ -1,0 +1,263 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tlspolicyd/resolver/policy"
+)
+
+// odd is a member of a fleet whose saves go another way.
+type odd struct {
+	*member
+	save func(ctx context.Context, r Record) error
+}
+
+func (o *odd) Save(ctx context.Context, r Record) error { return o.save(ctx, r) }
+
+// Two relays that are shown different ids of one policy do not drive each other.
+func TestTwoIDsOfOnePolicy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, w2 := newFleet(), newWorld()
+		w.publish("a.example", site{id: "1", text: aWeek})
+		w2.publish("a.example", site{id: "2", text: aWeek})
+		a, _ := startIn(t, w, s)
+		defer a.stop()
+		b, _ := startIn(t, w2, s)
+		defer b.stop()
+		for range 720 {
+			a.ask("a.example")
+			time.Sleep(5 * time.Second)
+			b.ask("a.example")
+			time.Sleep(30 * time.Second)
+		}
+		if n := w.count(w.fetches, "a.example") + w2.count(w2.fetches, "a.example"); n > 4 {
+			t.Errorf("%d fetches in six hours of a policy that never changes", n)
+		}
+	})
+}
+
+// A policy host that says one thing here and another there is asked less and
+// less often for that.
+func TestTwoTextsOfOnePolicy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, w2 := newFleet(), newWorld()
+		w.publish("a.example", site{id: "1", text: aWeek})
+		w2.publish("a.example", site{id: "1", text: "enforce 168h mx2.example.net"})
+		a, _ := startIn(t, w, s)
+		defer a.stop()
+		b, _ := startIn(t, w2, s)
+		defer b.stop()
+		for range 720 {
+			a.ask("a.example")
+			time.Sleep(5 * time.Second)
+			b.ask("a.example")
+			time.Sleep(30 * time.Second)
+		}
+		if n := w.count(w.fetches, "a.example") + w2.count(w2.fetches, "a.example"); n > 24 {
+			t.Errorf("%d fetches in six hours", n)
+		}
+		if v := a.ask("a.example"); v.Policy.MX[0].String() != "mx.example.net" {
+			t.Errorf("a relay applies a policy that it did not fetch: %v", v.Policy)
+		}
+	})
+}
+
+// Messages about domains without a policy have nothing stored.
+func TestNewsFillsNoStore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		a, local := startIn(t, w, s)
+		defer a.stop()
+		name := func(i int) string { return fmt.Sprintf("d%d.example", i) }
+		for i := range 200 {
+			w.publish(name(i), site{ttl: time.Hour})
+			a.want(name(i), policy.NotFound, 0)
+		}
+		for i := range 200 {
+			s.forge(t, fetchedRecord(t, name(i), "1", "enforce 8760h mx.evil.example", time.Now()))
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		local.mu.Lock()
+		defer local.mu.Unlock()
+		if n := len(local.records); n != 0 {
+			t.Errorf("%d records of domains that nobody asked for", n)
+		}
+	})
+}
+
+// A record from a clock that is ahead is not taken over again and again.
+func TestRecordThatIsAlwaysLater(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		w.publish("a.example", site{id: "1", text: aWeek, ttl: time.Hour})
+		a, local := startIn(t, w, s)
+		defer a.stop()
+		a.want("a.example", policy.Secure, 0)
+		time.Sleep(10 * time.Minute)
+		local.mu.Lock()
+		before := local.saves
+		local.mu.Unlock()
+		for range 1000 {
+			s.forge(t, fetchedRecord(t, "a.example", "1", aWeek, time.Now().Add(4*time.Minute)))
+			time.Sleep(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		local.mu.Lock()
+		defer local.mu.Unlock()
+		if n := local.saves - before; n > 2 {
+			t.Errorf("%d writes within ten seconds", n)
+		}
+	})
+}
+
+// A save whose answer came too late does not bring a purged domain back.
+func TestPurgeAfterASaveThatSeemedToFail(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		m := s.join()
+		first := true
+		o := &odd{member: m}
+		o.save = func(ctx context.Context, r Record) error {
+			if !first {
+				return m.Save(ctx, r)
+			}
+			first = false
+			time.Sleep(250 * time.Millisecond)
+			if err := m.Save(ctx, r); err != nil {
+				return err
+			}
+			return context.DeadlineExceeded
+		}
+		w.publish("a.example", site{id: "1", text: aWeek})
+		a := start(t, w, Options{Store: newWorld(), Shared: o})
+		defer a.stop()
+		a.want("a.example", policy.Secure, 0)
+		time.Sleep(100 * time.Millisecond)
+		w.publish("a.example", site{})
+		if _, err := a.Purge(t.Context(), dom(t, "a.example")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if s.holds(t, "a.example") {
+			t.Error("the shared store holds what was purged")
+		}
+		a.want("a.example", policy.NotFound, 0)
+	})
+}
+
+// What was purged while the shared store was down is removed from it later.
+func TestPurgeIsMadeUpFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		w.publish("a.example", site{id: "1", text: aWeek})
+		a, _ := startIn(t, w, s)
+		defer a.stop()
+		a.want("a.example", policy.Secure, 0)
+		synctest.Wait()
+		s.set(func() { s.err = ErrUnavailable })
+		if _, err := a.Purge(t.Context(), dom(t, "a.example")); !errors.Is(err, ErrStillShared) {
+			t.Errorf("Purge: %v, want ErrStillShared", err)
+		}
+		time.Sleep(time.Minute)
+		s.set(func() { s.err = nil })
+		time.Sleep(5 * time.Second)
+		if s.holds(t, "a.example") {
+			t.Error("the shared store still holds what was purged")
+		}
+	})
+}
+
+// A domain that cannot be saved holds up no other.
+func TestOneDomainThatCannotBeSaved(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		m := s.join()
+		o := &odd{member: m}
+		o.save = func(ctx context.Context, r Record) error {
+			if r.Domain == dom(t, "a.example") {
+				return errors.New("CLUSTERDOWN Hash slot not served")
+			}
+			return m.Save(ctx, r)
+		}
+		a := start(t, w, Options{Store: newWorld(), Shared: o})
+		defer a.stop()
+		for _, d := range []string{"a.example", "b.example", "c.example"} {
+			w.publish(d, site{id: "1", text: aWeek})
+			a.want(d, policy.Secure, 0)
+		}
+		time.Sleep(time.Minute)
+		s.set(func() { clear(s.records) })
+		m.news <- News{Behind: true}
+		time.Sleep(10 * time.Second)
+		if !s.holds(t, "b.example") || !s.holds(t, "c.example") {
+			t.Error("not all was saved anew")
+		}
+		w.publish("d.example", site{id: "1", text: aWeek})
+		a.want("d.example", policy.Secure, 0)
+		time.Sleep(time.Second)
+		if !s.holds(t, "d.example") {
+			t.Error("what was learned was not saved within a second")
+		}
+	})
+}
+
+// Who says again and again that the store has lost its memory does not keep it
+// from being filled.
+func TestSharedStoreThatBeginsAnewAgainAndAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		a, _ := startIn(t, w, s)
+		defer a.stop()
+		const domains = 3000
+		name := func(i int) string { return fmt.Sprintf("d%05d.example", i) }
+		for i := range domains {
+			w.publish(name(i), site{id: "1", text: aWeek})
+			a.want(name(i), policy.Secure, 0)
+		}
+		time.Sleep(10 * time.Second)
+		s.set(func() { clear(s.records) })
+		for range 60 {
+			s.members[0].news <- News{Behind: true}
+			time.Sleep(time.Second)
+		}
+		if !s.holds(t, name(domains-1)) {
+			t.Error("the last was not saved anew")
+		}
+	})
+}
+
+// Policy hosts that hang hold up no news of other domains.
+func TestNewsBesideSlowHosts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		b, _ := startIn(t, w, s)
+		defer b.stop()
+		name := func(i int) string { return fmt.Sprintf("slow%d.example", i) }
+		for i := range 2 * maxNews {
+			w.publish(name(i), site{id: "1", text: aWeek, ttl: time.Hour})
+			b.want(name(i), policy.Secure, 0)
+		}
+		w.publish("a.example", site{id: "1", text: aWeek, ttl: time.Hour})
+		b.want("a.example", policy.Secure, 0)
+		time.Sleep(10 * time.Minute)
+		w.set(func() { w.fetchTakes = 59 * time.Second })
+		for i := range 2 * maxNews {
+			s.forge(t, fetchedRecord(t, name(i), "2", "enforce 200h mx.example.net", time.Now()))
+		}
+		time.Sleep(5 * time.Second)
+		w.set(func() { w.fetchTakes = 0 })
+		changed := site{id: "2", text: "enforce 168h mx2.example.net"}
+		w.publish("a.example", changed)
+		s.forge(t, fetchedRecord(t, "a.example", changed.id, changed.text, time.Now()))
+		time.Sleep(2 * time.Second)
+		if v := b.ask("a.example"); v.Policy.MX[0].String() != "mx2.example.net" {
+			t.Errorf("answered %v", v.Policy)
+		}
+	})
+}
