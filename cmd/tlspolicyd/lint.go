@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -21,13 +24,18 @@ const (
 	maxLint   = maxPolicy + 1
 )
 
+// exampleDomain is the domain of a policy that is not said to be of another.
+const exampleDomain = "example.com"
+
 // lint is what the command lint found.
 type lint struct {
 	name     string
 	policy   *policy.STSPolicy
 	findings []mtasts.Finding
 	domain   policy.Domain
-	now      time.Time
+	// at is the domain of a URL.
+	at  policy.Domain
+	now time.Time
 	// err says why there is nothing to check; the rest is empty then.
 	err error
 }
@@ -48,25 +56,24 @@ func newLintCommand(file *configFile) *cobra.Command {
 			"  tlspolicyd lint https://mta-sts.example.com/.well-known/mta-sts.txt",
 		Args: lintArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			read := func() (string, error) { return readPolicy(args[0], cmd.InOrStdin()) }
-			if isURL(args[0]) {
-				at, err := policyDomain(args[0])
-				if err != nil {
-					return usageError(cmd, "%w", err)
-				}
-				read = func() (string, error) { return readURL(cmd.Context(), file, at) }
-				if !cmd.Flags().Changed("domain") {
-					domain = at.String()
+			if !cmd.Flags().Changed("domain") {
+				domain = ""
+			}
+			l, err := newLint(args[0], domain)
+			if err == nil {
+				l.look(cmd, file, args[0])
+				return l.print(cmd.OutOrStdout(), asJSON)
+			}
+			l.err = err
+			if asJSON {
+				if _, err := io.WriteString(cmd.OutOrStdout(), l.json()); err != nil {
+					return err
 				}
 			}
-			l, err := newLint(args[0], domain, read)
-			if err != nil {
-				return usageError(cmd, "%w", err)
-			}
-			return l.print(cmd.OutOrStdout(), asJSON)
+			return usageError(cmd, "%w", err)
 		},
 	}
-	cmd.Flags().StringVar(&domain, "domain", "example.com", "the `DOMAIN` whose policy it is, for the DNS records")
+	cmd.Flags().StringVar(&domain, "domain", exampleDomain, "the `DOMAIN` whose policy it is, for the DNS records")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -85,22 +92,39 @@ func lintArguments(cmd *cobra.Command, args []string) error {
 // isURL reports whether a name is not meant as that of a file.
 func isURL(name string) bool { return strings.Contains(name, "://") }
 
-func newLint(name, domain string, read func() (string, error)) (*lint, error) {
-	d, err := policy.ParseDomain(domain)
-	if err != nil {
-		return nil, fmt.Errorf("--domain: %w", err)
-	}
+// newLint prepares to check what is named on the command line. The domain of a
+// URL is that of its policy, if no other is named.
+func newLint(name, domain string) (l *lint, err error) {
+	l = &lint{name: name, now: time.Now()}
 	if name == "-" {
-		name = "<stdin>"
+		l.name = "<stdin>"
 	}
-	l := &lint{name: name, domain: d, now: time.Now()}
-	text, err := read()
-	if err != nil {
-		l.err = err
+	if isURL(name) {
+		if l.at, err = policyDomain(name); err != nil {
+			return l, err
+		}
+		l.domain = l.at
+	}
+	if domain == "" && isURL(name) {
 		return l, nil
 	}
-	l.check(text)
+	if l.domain, err = policy.ParseDomain(cmp.Or(domain, exampleDomain)); err != nil {
+		return l, fmt.Errorf("--domain: %w", err)
+	}
 	return l, nil
+}
+
+// look reads the policy that is named on the command line, and checks it.
+func (l *lint) look(cmd *cobra.Command, file *configFile, name string) {
+	var text string
+	if isURL(name) {
+		text, l.err = readURL(cmd.Context(), file, l.at)
+	} else {
+		text, l.err = readPolicy(name, cmd.InOrStdin())
+	}
+	if l.err == nil {
+		l.check(text)
+	}
 }
 
 // check finds what is wrong with a policy. What is no policy by far is told in
@@ -111,16 +135,31 @@ func (l *lint) check(text string) {
 	switch {
 	case l.policy != nil:
 		return
-	case len(text) > maxPolicy:
-		f.Reason = fmt.Sprintf("the file has more than %d bytes; mail servers need not read more", maxPolicy)
-		f.Suggestion = "name the mail hosts by a wildcard, as in: mx: *.example.com"
 	case strings.ContainsRune(text, 0):
 		f.Reason = "the file is no text: it holds NUL bytes"
 		f.Suggestion = "write the policy as plain text in UTF-8 or ASCII"
+	case isBinary(text):
+		f.Reason = "the file is no text: much of it is control characters, or bytes that are no UTF-8"
+		f.Suggestion = "write the policy as plain text in UTF-8 or ASCII"
+	case len(text) > maxPolicy:
+		f.Reason = fmt.Sprintf("the file has more than %d bytes; mail servers need not read more", maxPolicy)
+		f.Suggestion = "name the mail hosts by a wildcard, as in: mx: *.example.com"
 	default:
 		return
 	}
 	l.findings = []mtasts.Finding{f}
+}
+
+// isBinary reports whether more than a tenth of a text is nothing that people
+// write.
+func isBinary(text string) bool {
+	odd := 0
+	for _, c := range text {
+		if c == utf8.RuneError || unicode.IsControl(c) && !strings.ContainsRune("\t\r\n", c) {
+			odd++
+		}
+	}
+	return odd > len(text)/10
 }
 
 // print prints the result, and returns what ends the program with its code.
