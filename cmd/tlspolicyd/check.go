@@ -30,7 +30,7 @@ func newCheckCommand(file *configFile) *cobra.Command {
 			"one remembers is taken into account if its admin socket can be read. With --smtp every mail\n" +
 			"host is asked for STARTTLS and its certificate, which is judged as Postfix would.\n\n" +
 			"Exits with 0 if mail to the domain is authenticated, 1 if it is not, or is not delivered,\n" +
-			"2 if it cannot be known. The code is about the domain: what keeps Postfix on this machine from\n" +
+			"or if the daemon does not look at such a key, 2 if it cannot be known. The code is about the domain: what keeps Postfix on this machine from\n" +
 			"doing as the daemon answers is told among the first lines, and changes nothing of the code.",
 		Example: "  tlspolicyd check example.com\n" +
 			"  tlspolicyd check --smtp '[smtp.example.net]:587'",
@@ -71,13 +71,13 @@ func newCheckCommand(file *configFile) *cobra.Command {
 
 // runCheck looks at the next-hop that key names.
 func runCheck(cmd *cobra.Command, c *config.Config, key string, flags checkFlags) (*check.Report, error) {
-	hop, err := policymap.ParseKey(key, policymap.KeyRules{NoSmartHosts: !c.SmartHosts})
-	if err != nil {
-		return nil, usageError(cmd, "the daemon answers NOTFOUND for this key, without a look: %w", err)
-	}
 	o, err := checkOptions(c)
 	if err != nil {
 		return nil, err
+	}
+	hop, err := policymap.ParseKey(key, policymap.KeyRules{NoSmartHosts: !c.SmartHosts})
+	if err != nil {
+		return check.New(o).Unasked(cmd.Context(), key, err), nil
 	}
 	if flags.smtp {
 		o.Prober = newProber(cmd.Context(), o.Postconf)

@@ -17,7 +17,7 @@ type Exception struct {
 // with the service as it is written.
 func (r *Report) lookupKey() string {
 	for i := range len(r.Key) {
-		if r.Key[i] >= 0x80 {
+		if r.Key[i] >= 0x80 && r.Unasked == nil {
 			return r.Hop.String()
 		}
 	}

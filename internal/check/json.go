@@ -157,7 +157,10 @@ func (r *Report) JSON() string {
 }
 
 func (r *Report) object() jsonReport {
-	e := r.Exception()
+	var e Exception
+	if r.Unasked == nil || r.exceptable() {
+		e = r.Exception()
+	}
 	o := jsonReport{
 		Key: r.Key, Domain: r.Hop.Domain.String(), Port: r.Hop.Port, SmartHost: r.Hop.SmartHost,
 		Outcome: r.Conclusion.Outcome.String(), Summary: r.Conclusion.Summary,

@@ -310,7 +310,6 @@ func (r *Report) fetchRemedy() string {
 	if r.policyHostUnknown() {
 		return r.dnsRemedy()
 	}
-
 	if remedy, ok := fetchRemedies[r.STS.Failure.Kind]; ok {
 		return theirs + fmt.Sprintf(remedy, r.Hop.Domain)
 	}

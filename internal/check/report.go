@@ -21,6 +21,9 @@ type Report struct {
 	Key   string
 	Hop   policy.NextHop
 	Asked time.Time
+	// Unasked says why the daemon does not look at the key; nil if it does. If
+	// it does not, there are the conclusion, the answers and Postfix only.
+	Unasked error
 
 	// Conclusion is what all of it means.
 	Conclusion Conclusion

@@ -38,13 +38,16 @@ func (r *Report) Text() string {
 	for _, a := range r.decisive().Answers {
 		t.line("  %-19s %s", a.Map, a.Reply)
 	}
-	r.textServers(t)
-	r.textSTS(t)
-	r.textHosts(t)
-	r.textLookups(t)
-	r.textDaemon(t)
+	if r.Unasked == nil {
+		r.textServers(t)
+		r.textSTS(t)
+		r.textHosts(t)
+		r.textLookups(t)
+		r.textDaemon(t)
+	}
 	r.textPostfix(t)
-	if e := r.Exception(); r.Conclusion.Outcome != Undeliverable {
+	if r.exceptable() {
+		e := r.Exception()
 		t.head("to except it from every policy")
 		t.whole("table", e.Line)
 		t.whole("main.cf", e.Setting)
