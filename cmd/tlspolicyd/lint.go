@@ -258,7 +258,7 @@ func (l *lint) text() string {
 	}
 	if records := l.records(); len(records) > 0 {
 		line("")
-		line("; Publish it as https://mta-sts.%s/.well-known/mta-sts.txt, then add", l.domain)
+		line("; Publish it as %s, then add", mtasts.PolicyURL(l.domain))
 		line("; these records; a new policy needs a new id.")
 		for _, r := range records {
 			line("%s", r)
@@ -287,32 +287,23 @@ func describe(f mtasts.Finding) string {
 // The JSON object that lint prints. Its names are an interface.
 type (
 	lintJSON struct {
-		File     string        `json:"file"`
-		Verdict  string        `json:"verdict"`
-		Error    string        `json:"error"`
-		Policy   *policyJSON   `json:"policy"`
-		Findings []findingJSON `json:"findings"`
-		Records  []string      `json:"records"`
+		File     string           `json:"file"`
+		Verdict  string           `json:"verdict"`
+		Error    string           `json:"error"`
+		Policy   *policyJSON      `json:"policy"`
+		Findings []mtasts.Finding `json:"findings"`
+		Records  []string         `json:"records"`
 	}
 	policyJSON struct {
 		Mode   string   `json:"mode"`
 		MaxAge int64    `json:"max_age"`
 		MX     []string `json:"mx"`
 	}
-	findingJSON struct {
-		Line       int    `json:"line"`
-		Column     int    `json:"column"`
-		Severity   string `json:"severity"`
-		Key        string `json:"key"`
-		Text       string `json:"text"`
-		Reason     string `json:"reason"`
-		Suggestion string `json:"suggestion"`
-	}
 )
 
 func (l *lint) json() string {
 	word, _ := l.verdict()
-	object := lintJSON{File: l.name, Verdict: word, Findings: []findingJSON{}, Records: append([]string{}, l.records()...)}
+	object := lintJSON{File: l.name, Verdict: word, Findings: append([]mtasts.Finding{}, l.findings...), Records: append([]string{}, l.records()...)}
 	if l.err != nil {
 		object.Error = l.err.Error()
 	}
@@ -321,11 +312,6 @@ func (l *lint) json() string {
 		for _, mx := range p.MX {
 			object.Policy.MX = append(object.Policy.MX, mx.String())
 		}
-	}
-	for _, f := range l.findings {
-		object.Findings = append(object.Findings, findingJSON{
-			f.Line, f.Column, f.Severity.String(), f.Key, f.Text, f.Reason, f.Suggestion,
-		})
 	}
 	return printable.JSON(object)
 }

@@ -17,7 +17,7 @@ import (
 // Policies are fetched from where mail servers fetch them, and from nowhere else
 // (RFC 8461, section 3.3).
 var (
-	errPolicyURL  = errors.New("a policy is at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, and nowhere else")
+	errPolicyURL  = errors.New("a policy is at https://" + mtasts.PolicyHostPrefix + "DOMAIN" + mtasts.PolicyPath + ", and nowhere else")
 	errPolicyPort = errors.New("mail servers ask for a policy at port 443 only, so its URL has no other")
 )
 
@@ -30,20 +30,17 @@ func policyDomain(text string) (policy.Domain, error) {
 	if port := u.Port(); port != "" && port != "443" {
 		return policy.Domain{}, fmt.Errorf("%w: %q", errPolicyPort, text)
 	}
-	domain, err := policy.ParseDomain(u.Hostname()[len(policyHost):])
+	domain, err := policy.ParseDomain(u.Hostname()[len(mtasts.PolicyHostPrefix):])
 	if err != nil {
 		return policy.Domain{}, fmt.Errorf("%q: %w", text, err)
 	}
 	return domain, nil
 }
 
-// policyHost is before the domain in the name of a policy host.
-const policyHost = "mta-sts."
-
 // isPolicyURL reports whether a URL is that of a policy, but for its port.
 func isPolicyURL(u *url.URL) bool {
-	return u.Scheme == "https" && u.User == nil && strings.HasPrefix(strings.ToLower(u.Hostname()), policyHost) &&
-		u.Path == "/.well-known/mta-sts.txt" && u.RawQuery == "" && u.Fragment == ""
+	return u.Scheme == "https" && u.User == nil && strings.HasPrefix(strings.ToLower(u.Hostname()), mtasts.PolicyHostPrefix) &&
+		u.Path == mtasts.PolicyPath && u.RawQuery == "" && u.Fragment == ""
 }
 
 // readURL returns the policy file of a domain.

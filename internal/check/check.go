@@ -113,7 +113,7 @@ func (c *Checker) sts(ctx context.Context, r *Report) {
 		return
 	}
 	started := time.Now()
-	r.Fetch = &Fetch{URL: "https://mta-sts." + r.Hop.Domain.String() + "/.well-known/mta-sts.txt"}
+	r.Fetch = &Fetch{URL: mtasts.PolicyURL(r.Hop.Domain)}
 	r.STS = c.o.STS.Fetch(mtasts.WithTrace(ctx, r.Fetch.trace()), r.Hop.Domain, r.STS)
 	r.Fetch.mu.Lock() // attempts that lost the race may still be ending
 	defer r.Fetch.mu.Unlock()

@@ -41,9 +41,10 @@ func (c *Checker) daemon(ctx context.Context, r *Report) {
 	r.Daemon = &view
 }
 
-// recall puts what the daemon knows, a policy that it enforces or that it cannot
-// say what it knew, in the place of what the network gives, where the network gives none to enforce now: until its max_age
-// is over, no failure and no absence ends a policy (RFC 8461, section 3.3).
+// recall puts what the daemon knows in the place of what the network gives, where
+// the network gives no policy: one that the daemon enforces, or that it cannot say
+// what it knew. Until its max_age is over, no failure and no absence ends a policy
+// (RFC 8461, section 3.3).
 func (r *Report) recall() {
 	if r.Daemon == nil || r.STS.Policy != nil || !r.Daemon.STS.Enforces(r.Asked) && !r.Daemon.STS.Lost {
 		return

@@ -7,6 +7,7 @@ import (
 
 	"tlspolicyd/internal/printable"
 	"tlspolicyd/resolver/dnstrace"
+	"tlspolicyd/resolver/mtasts"
 )
 
 // The JSON object of a report. Its names are an interface: they stay, and new
@@ -64,18 +65,18 @@ type (
 		Reason  string      `json:"reason"`
 	}
 	jsonFetch struct {
-		URL          string        `json:"url"`
-		Took         float64       `json:"took"`
-		Addresses    []string      `json:"addresses"`
-		Refused      []string      `json:"refused"`
-		Attempts     []jsonAttempt `json:"attempts"`
-		TLS          string        `json:"tls"`
-		TLSError     string        `json:"tls_error"`
-		Certificates []jsonCert    `json:"certificates"`
-		Status       int           `json:"status"`
-		MediaType    string        `json:"media_type"`
-		Text         string        `json:"text"`
-		Findings     []jsonFinding `json:"findings"`
+		URL          string           `json:"url"`
+		Took         float64          `json:"took"`
+		Addresses    []string         `json:"addresses"`
+		Refused      []string         `json:"refused"`
+		Attempts     []jsonAttempt    `json:"attempts"`
+		TLS          string           `json:"tls"`
+		TLSError     string           `json:"tls_error"`
+		Certificates []jsonCert       `json:"certificates"`
+		Status       int              `json:"status"`
+		MediaType    string           `json:"media_type"`
+		Text         string           `json:"text"`
+		Findings     []mtasts.Finding `json:"findings"`
 	}
 	jsonAttempt struct {
 		Target string  `json:"target"`
@@ -88,15 +89,6 @@ type (
 		Names     []string  `json:"names"`
 		NotBefore time.Time `json:"not_before"`
 		NotAfter  time.Time `json:"not_after"`
-	}
-	jsonFinding struct {
-		Line       int    `json:"line"`
-		Column     int    `json:"column"`
-		Severity   string `json:"severity"`
-		Key        string `json:"key"`
-		Text       string `json:"text"`
-		Reason     string `json:"reason"`
-		Suggestion string `json:"suggestion"`
 	}
 	jsonPolicy struct {
 		Mode    string    `json:"mode"`
@@ -214,16 +206,13 @@ func (r *Report) objectSTS() jsonSTS {
 	}
 	o.Fetch = &jsonFetch{
 		URL: f.URL, Took: f.Took.Seconds(), Addresses: texts(f.Allowed), Refused: list(f.Refused), Attempts: []jsonAttempt{},
-		Certificates: objectChain(f.chain()), Status: f.Status, MediaType: f.MediaType, Text: f.Text, Findings: []jsonFinding{},
+		Certificates: objectChain(f.chain()), Status: f.Status, MediaType: f.MediaType, Text: f.Text, Findings: append([]mtasts.Finding{}, f.Findings...),
 	}
 	if f.TLS != nil {
 		o.Fetch.TLS, o.Fetch.TLSError = f.TLS.Version, errorText(f.TLS.Err)
 	}
 	for _, a := range f.Attempts {
 		o.Fetch.Attempts = append(o.Fetch.Attempts, jsonAttempt{a.Target, a.Took.Seconds(), errorText(a.Err)})
-	}
-	for _, g := range f.Findings {
-		o.Fetch.Findings = append(o.Fetch.Findings, jsonFinding{g.Line, g.Column, g.Severity.String(), g.Key, g.Text, g.Reason, g.Suggestion})
 	}
 	return o
 }

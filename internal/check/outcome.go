@@ -293,16 +293,16 @@ func (r *Report) whyNotEnforced() string {
 }
 
 // fetchRemedies say what to do about a fetch that failed, by the kind of the
-// failure.
+// failure. HOST is the policy host, URL that of the policy.
 var fetchRemedies = map[string]string{
-	"dns":     "publish an address for mta-sts.%s",
-	"address": "give mta-sts.%s a public address; for a policy host inside of your own network, set sts.allow_networks",
-	"connect": "let a web server answer at port 443 of mta-sts.%s; if it does elsewhere, a firewall here may be in the way",
-	"tls":     "give mta-sts.%s a certificate for that name, in date, of a known authority, with its intermediate certificates",
-	"status":  "serve the file at https://mta-sts.%s/.well-known/mta-sts.txt itself, with status 200 and no redirect",
-	"type":    "serve the file on mta-sts.%s as text/plain, without compression",
-	"size":    "shorten the policy on mta-sts.%s: wildcards need few lines",
-	"timeout": "make mta-sts.%s answer sooner; if it does elsewhere, a firewall here may be in the way",
+	"dns":     "publish an address for HOST",
+	"address": "give HOST a public address; for a policy host inside of your own network, set sts.allow_networks",
+	"connect": "let a web server answer at port 443 of HOST; if it does elsewhere, a firewall here may be in the way",
+	"tls":     "give HOST a certificate for that name, in date, of a known authority, with its intermediate certificates",
+	"status":  "serve the file at URL itself, with status 200 and no redirect",
+	"type":    "serve the file on HOST as text/plain, without compression",
+	"size":    "shorten the policy on HOST: wildcards need few lines",
+	"timeout": "make HOST answer sooner; if it does elsewhere, a firewall here may be in the way",
 }
 
 // fetchRemedy says how the domain makes its policy good.
@@ -311,7 +311,8 @@ func (r *Report) fetchRemedy() string {
 		return r.dnsRemedy()
 	}
 	if remedy, ok := fetchRemedies[r.STS.Failure.Kind]; ok {
-		return theirs + fmt.Sprintf(remedy, r.Hop.Domain)
+		named := strings.NewReplacer("HOST", mtasts.PolicyHost(r.Hop.Domain), "URL", mtasts.PolicyURL(r.Hop.Domain))
+		return theirs + named.Replace(remedy)
 	}
 	for _, f := range r.Fetch.Findings {
 		if f.Severity == mtasts.SeverityError && f.Suggestion != "" {
@@ -325,7 +326,7 @@ func (r *Report) fetchRemedy() string {
 // looked up, which is not to have none.
 func (r *Report) policyHostUnknown() bool {
 	for _, s := range r.DNS {
-		if s.Name == "mta-sts."+r.Hop.Domain.String() && s.Err != nil && r.STS.Failure.Kind == "dns" {
+		if s.Name == mtasts.PolicyHost(r.Hop.Domain) && s.Err != nil && r.STS.Failure.Kind == "dns" {
 			return true
 		}
 	}

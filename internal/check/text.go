@@ -87,7 +87,7 @@ func (r *Report) textServers(t *text) {
 
 func (r *Report) textSTS(t *text) {
 	t.head("MTA-STS")
-	host := "mta-sts." + r.Hop.Domain.String()
+	host := mtasts.PolicyHost(r.Hop.Domain)
 	for _, s := range r.DNS {
 		if s.Type == "TXT" || s.Name == host {
 			t.lookup(s)
@@ -227,7 +227,7 @@ func (p *Probe) text(t *text) {
 
 // textLookups shows the lookups that no other part shows.
 func (r *Report) textLookups(t *text) {
-	host := "mta-sts." + r.Hop.Domain.String()
+	host := mtasts.PolicyHost(r.Hop.Domain)
 	heading := "other lookups"
 	for _, s := range r.DNS {
 		if s.Type == "TXT" || s.Type == "MX" || s.Name == host {

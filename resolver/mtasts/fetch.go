@@ -69,7 +69,7 @@ func (f *fetcher) fetch(ctx context.Context, domain policy.Domain, g *gate) (str
 	// gains nothing.
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	t := transfer{fetcher: f, gate: g, host: "mta-sts." + domain.String()}
+	t := transfer{fetcher: f, gate: g, host: PolicyHost(domain)}
 	if f.proxy != nil {
 		return t.throughProxy(ctx)
 	}

@@ -19,8 +19,6 @@ const (
 	maxHeader = 16 << 10
 	// maxInterim is how many interim answers (1xx) it may send.
 	maxInterim = 5
-	// policyPath is where the policy is (RFC 8461, section 3.3).
-	policyPath = "/.well-known/mta-sts.txt"
 )
 
 // get asks for the policy on a connection of its own. No cookie, nothing of
@@ -49,7 +47,7 @@ func (t *transfer) get(ctx context.Context, rw io.ReadWriter, tcp *eofConn) (str
 func (t *transfer) request() *http.Request {
 	return &http.Request{
 		Method: http.MethodGet,
-		URL:    &url.URL{Scheme: "https", Host: t.host, Path: policyPath},
+		URL:    &url.URL{Scheme: "https", Host: t.host, Path: PolicyPath},
 		Host:   t.host,
 		Header: http.Header{
 			"User-Agent":      {t.userAgent},

@@ -39,23 +39,27 @@ func (s Severity) String() string {
 	}
 }
 
-// Finding is one remark on a policy file.
+// MarshalText returns the word.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Finding is one remark on a policy file. Its names in JSON are an interface.
 type Finding struct {
 	// Line and Column say where, from 1, in characters; a byte order mark is
 	// not counted. Both are 0 for a remark on the file as a whole.
-	Line, Column int
-	Severity     Severity
+	Line     int      `json:"line"`
+	Column   int      `json:"column"`
+	Severity Severity `json:"severity"`
 	// Key is the key that the remark is about: version, mode, max_age or mx.
 	// Empty if it is about none of them.
-	Key string
+	Key string `json:"key"`
 	// Text is the text of the file that the remark is about, at most 80 bytes
 	// of it. It may hold anything, control characters too: show it quoted.
-	Text string
+	Text string `json:"text"`
 	// Reason says what is the matter with it.
-	Reason string
+	Reason string `json:"reason"`
 	// Suggestion is the line to write instead, or what to do in a few words.
 	// It never repeats text of the file unchecked. It may be empty.
-	Suggestion string
+	Suggestion string `json:"suggestion"`
 }
 
 // String returns the place, the text, quoted, and the reason, in one line.
