@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"tlspolicyd/internal/admin"
 	"tlspolicyd/internal/config"
+	"tlspolicyd/internal/printable"
 )
 
 // dialAdmin returns a client for the daemon of the configuration.
@@ -90,7 +90,7 @@ const labelWidth = 12
 
 // line prints a label and a text that may come from anywhere.
 func (p *sheet) line(label, format string, args ...any) {
-	fmt.Fprintf(p, "%-*s  %s\n", labelWidth, label, onOneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(p, "%-*s  %s\n", labelWidth, label, printable.Line(fmt.Sprintf(format, args...)))
 }
 
 // at says when something is, absolutely and from now on.
@@ -154,10 +154,8 @@ func plural[T int | int64](n T, one, many string) string {
 
 // printJSON prints an object over several lines.
 func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	_, err := io.WriteString(out, printable.JSON(v))
+	return err
 }
 
 // domainArgument wants one domain.

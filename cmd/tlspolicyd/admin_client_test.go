@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"unicode"
+
+	"tlspolicyd/internal/admin"
 )
 
 func TestSocketToAsk(t *testing.T) {
@@ -33,5 +40,26 @@ func TestSocketToAsk(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// What a domain publishes does not play with the terminal, in no output.
+func TestObjectsAreFitForATerminal(t *testing.T) {
+	const odd = "a\x1b\u202e\u009b\x7f"
+	var object, rows bytes.Buffer
+	if err := printJSON(&object, admin.Domain{Domain: odd}); err != nil {
+		t.Error(err)
+	}
+	l := list{Writer: bufio.NewWriter(&rows)}
+	if err := errors.Join(l.rowJSON(&admin.Row{Domain: odd}), l.Flush()); err != nil {
+		t.Error(err)
+	}
+	for _, out := range []string{object.String(), rows.String()} {
+		if i := strings.IndexFunc(out, func(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }); i >= 0 || !strings.Contains(out, `a\u001b\u202e\u009b\u007f`) {
+			t.Errorf("got %q", out)
+		}
+	}
+	if strings.Count(rows.String(), "\n") != 1 {
+		t.Errorf("a row is more than one line: %q", rows.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/printable"
 	"tlspolicyd/resolver/policy"
 )
 
@@ -191,7 +192,7 @@ func notKnown(cmd *cobra.Command, name string, asJSON bool, v any) error {
 func nameOf(s string) string {
 	d, err := policy.ParseDomain(s)
 	if err != nil {
-		return onOneLine(s)
+		return printable.Line(s)
 	}
 	return d.String()
 }

@@ -3,13 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/printable"
 )
 
 func newCacheListCommand(file *configFile) *cobra.Command {
@@ -84,7 +84,7 @@ func (l *list) row(r *admin.Row) error {
 	if !r.Refresh.IsZero() && r.Refresh.Before(l.now) {
 		refresh = "due"
 	}
-	_, err := fmt.Fprintf(l, rowFormat, onOneLine(r.Domain), orDash(r.Mode), orDash(onOneLine(r.ID)),
+	_, err := fmt.Fprintf(l, rowFormat, printable.Line(r.Domain), orDash(r.Mode), orDash(printable.Line(r.ID)),
 		l.from(r.Fetched), expires, refresh, l.from(r.Used))
 	return err
 }
@@ -98,9 +98,8 @@ func (l *list) from(t time.Time) string {
 }
 
 func (l *list) rowJSON(r *admin.Row) error {
-	e := json.NewEncoder(l)
-	e.SetEscapeHTML(false)
-	return e.Encode(r)
+	_, err := l.WriteString(printable.JSONLine(r))
+	return err
 }
 
 func orDash(s string) string {

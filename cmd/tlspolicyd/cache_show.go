@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/printable"
 )
 
 // domain prints all that is known of a domain.
 func (p *sheet) domain(d *admin.Domain) {
-	fmt.Fprintf(p, "%s: %s\n\n", onOneLine(d.Domain), sourceWords(d))
+	fmt.Fprintf(p, "%s: %s\n\n", printable.Line(d.Domain), sourceWords(d))
 	if !d.Used.IsZero() {
 		p.line("last asked", "%s", p.at(d.Used))
 	}
@@ -176,7 +177,7 @@ func (p *sheet) stored(d *admin.Domain) {
 
 // refreshed prints how a refresh ended, and what applies after it.
 func (p *sheet) refreshed(r *admin.Refreshed) {
-	fmt.Fprintf(p, "%s: %s\n\n", onOneLine(r.Domain), refreshWords(r))
+	fmt.Fprintf(p, "%s: %s\n\n", printable.Line(r.Domain), refreshWords(r))
 	p.policy(r.Policy)
 	p.record(r.Record)
 	p.failure(r.Failure)

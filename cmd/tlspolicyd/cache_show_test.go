@@ -73,7 +73,7 @@ policy        mode enforce, in force, max_age 86400 (24 h), id 1
   expires     2026-03-01 23:00:00 UTC (in 11 h)
 warning       the policy is past half of its life, and cannot be fetched again
 damaged       the record in the store, seen 2026-03-01 11:00:00 UTC (60 min ago)
-failure       tls: red ?[31m?next line
+failure       tls: red \u001b[31m\u000anext line
   last        2026-03-01 11:59:00 UTC (60 s ago), 2 failures in a row
 churn         1 change of the id that changed nothing else, since 2026-03-01 12:00:00 UTC (now)
 DANE          example.com:587: MX failed: SERVFAIL

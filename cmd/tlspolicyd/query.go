@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"tlspolicyd/internal/printable"
 	"tlspolicyd/socketmap"
 )
 
@@ -88,7 +87,7 @@ func (q *query) run(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintln(out, onOneLine(reply.String())); err != nil {
+		if _, err := fmt.Fprintln(out, printable.Line(reply.String())); err != nil {
 			return err
 		}
 		code = max(code, codeOf(reply.Status))
@@ -105,14 +104,4 @@ func codeOf(s socketmap.Status) int {
 	default:
 		return exitUnknown
 	}
-}
-
-// onOneLine returns a reply fit for a terminal, whoever sent it.
-func onOneLine(s string) string {
-	return strings.TrimRight(strings.Map(func(c rune) rune {
-		if !unicode.IsPrint(c) {
-			return '?'
-		}
-		return c
-	}, s), " ")
 }

@@ -123,7 +123,7 @@ func TestOutputIsFitForATerminal(t *testing.T) {
 			t.Errorf("%s: %q", name, out[max(0, i-20):i+20])
 		}
 	}
-	if !strings.Contains(text, "?[31mred?: 1") {
+	if !strings.Contains(text, `\u001b[31mred\u0007: 1`) {
 		t.Errorf("the line is not shown:\n%s", text)
 	}
 	var got struct {

@@ -7,9 +7,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"tlspolicyd/internal/printable"
 	"tlspolicyd/resolver/dnstrace"
 	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/resolver/policy"
@@ -293,15 +292,7 @@ func (t *text) line(format string, args ...any) {
 }
 
 // add adds a line, fit for a terminal.
-func (t *text) add(s string) {
-	s = strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return '?'
-		}
-		return c
-	}, s)
-	t.b.WriteString(strings.TrimRight(s, " ") + "\n")
-}
+func (t *text) add(s string) { t.b.WriteString(printable.Line(s) + "\n") }
 
 // whole adds what is to be pasted, which is never cut, with a word before it.
 func (t *text) whole(word, s string) { t.add(fmt.Sprintf(itemFormat, word, s)) }

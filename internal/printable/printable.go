@@ -40,14 +40,22 @@ func escape(b *strings.Builder, c rune) {
 	fmt.Fprintf(b, `\u%04x`, c)
 }
 
+// Line returns a text as one line to print: escaped, without blanks at its end.
+func Line(s string) string { return strings.TrimRight(Escape(s), " ") }
+
 // JSON returns v as indented JSON in which every character is printable. v is
-// made of what always can be encoded: strings, numbers, times, and lists and
-// structs of them.
-func JSON(v any) string {
+// made of what always can be encoded: strings, numbers, times, and lists, maps
+// and structs of them.
+func JSON(v any) string { return encode(v, "  ") }
+
+// JSONLine returns v, as [JSON] does, on one line.
+func JSONLine(v any) string { return encode(v, "") }
+
+func encode(v any, indent string) string {
 	var b, escaped strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
+	encoder.SetIndent("", indent)
 	if err := encoder.Encode(v); err != nil {
 		panic(err) // as said above
 	}

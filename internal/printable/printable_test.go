@@ -29,6 +29,22 @@ func TestEscape(t *testing.T) {
 	}
 }
 
+func TestLine(t *testing.T) {
+	for s, want := range map[string]string{"NOTFOUND ": "NOTFOUND", " a\n b  ": ` a\u000a b`, "": "", "  ": "", "a\t": `a\u0009`} {
+		if got := printable.Line(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+	}
+}
+
+func TestJSONLine(t *testing.T) {
+	got := printable.JSONLine(map[string][]string{"a\u202e": {"<b>\u009b\n", "c"}})
+	want := "{\"a\\u202e\":[\"<b>\\u009b\\n\",\"c\"]}\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	got := printable.JSON(map[string]string{"a\u202e": "<b>\u009b\n\x7f\U000e0041"})
 	want := "{\n  \"a\\u202e\": \"<b>\\u009b\\n\\u007f\\udb40\\udc41\"\n}\n"
