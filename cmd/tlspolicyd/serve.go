@@ -88,8 +88,12 @@ func (d *daemon) alive() { d.cache.Entries() }
 // those of the configuration.
 func openListeners(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 	listeners, err := socketsOfSystemd(log)
-	if err != nil || len(listeners) > 0 {
-		return listeners, err
+	if err != nil {
+		return nil, err
+	}
+	if len(listeners) > 0 {
+		warnUnused(c.Listen, listeners, log)
+		return listeners, nil
 	}
 	return listen(c, log)
 }

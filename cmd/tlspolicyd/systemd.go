@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"tlspolicyd/internal/config"
 	"tlspolicyd/socketmap"
 )
 
@@ -82,6 +85,49 @@ func closeAll(listeners []net.Listener) error {
 		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// warnUnused says which addresses of the configuration nobody listens on, since
+// systemd has handed over other sockets. The default says nothing of what the
+// administrator wants.
+func warnUnused(configured []config.Address, listeners []net.Listener, log *zap.Logger) {
+	if slices.Equal(configured, config.Default().Listen) {
+		return
+	}
+	var unused []string
+	for _, a := range configured {
+		among := func(l net.Listener) bool { return serves(l.Addr(), a) }
+		if !slices.ContainsFunc(listeners, among) {
+			unused = append(unused, a.String())
+		}
+	}
+	if len(unused) > 0 {
+		log.Warn("these addresses of the configuration are not used, since systemd hands over other sockets", zap.Strings("listen", unused))
+	}
+}
+
+// serves reports whether a listener at have answers who asks at want. What a name
+// stands for is not looked up: with its port it is taken to be the same.
+func serves(have net.Addr, want config.Address) bool {
+	switch have := have.(type) {
+	case *net.UnixAddr:
+		return want.Network == "unix" && have.Name == want.Path
+	case *net.TCPAddr:
+		if want.Network != "tcp" || have.Port != int(want.Port) {
+			return false
+		}
+		ip, err := netip.ParseAddr(want.Host)
+		switch {
+		case have.IP.IsUnspecified():
+			return true
+		case want.Host == "":
+			return false
+		default:
+			return err != nil || have.IP.Equal(ip.AsSlice())
+		}
+	default:
+		return false
+	}
 }
 
 func warnExposed(l net.Listener, log *zap.Logger) {

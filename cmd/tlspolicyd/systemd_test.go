@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
+
+	"tlspolicyd/internal/config"
 )
 
 // fileOf returns a descriptor as systemd hands it over.
@@ -151,6 +154,59 @@ func TestListenersOfRejects(t *testing.T) {
 		})
 	}
 }
+
+// What the administrator has written and nobody listens on is in the log.
+func TestUnusedAddresses(t *testing.T) {
+	at := func(ip string, port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: port} }
+	local := &net.UnixAddr{Name: "/run/p/sock", Net: "unix"}
+	tests := []struct {
+		name    string
+		listen  string
+		sockets []net.Addr
+		want    string
+	}{
+		{"the default, elsewhere", `["127.0.0.1:8461"]`, []net.Addr{at("127.0.0.1", 8642)}, ""},
+		{"nothing", `[]`, []net.Addr{local}, ""},
+		{"the same", `["127.0.0.2:1", "unix:/run/p/sock"]`, []net.Addr{local, at("127.0.0.2", 1)}, ""},
+		{"one of two", `["127.0.0.1:8461", "unix:/run/p/sock"]`, []net.Addr{local}, "127.0.0.1:8461"},
+		{"another path", `["unix:/run/p/other"]`, []net.Addr{local, at("127.0.0.1", 8461)}, "unix:/run/p/other"},
+		{"another port", `["127.0.0.1:8463"]`, []net.Addr{at("127.0.0.1", 8461)}, "127.0.0.1:8463"},
+		{"another address", `["[::1]:8461"]`, []net.Addr{at("127.0.0.1", 8461)}, "[::1]:8461"},
+		{"all addresses wanted", `[":8461"]`, []net.Addr{at("127.0.0.1", 8461)}, ":8461"},
+		{"all addresses there", `["192.0.2.1:8461", ":8461"]`, []net.Addr{at("::", 8461)}, ""},
+		{"a name", `["localhost:8461"]`, []net.Addr{at("127.0.0.1", 8461)}, ""},
+		{"a name, another port", `["localhost:8463"]`, []net.Addr{at("127.0.0.1", 8461)}, "localhost:8463"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := config.Parse("test", []byte("listen: "+tt.listen+"\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var listeners []net.Listener
+			for _, a := range tt.sockets {
+				listeners = append(listeners, listenerAt{addr: a})
+			}
+			core, logged := observer.New(zap.InfoLevel)
+			warnUnused(c.Listen, listeners, zap.New(core))
+			got := ""
+			for _, e := range logged.FilterLevelExact(zap.WarnLevel).All() {
+				got += fmt.Sprint(e.ContextMap()["listen"])
+			}
+			if want := strings.TrimSuffix("["+tt.want+"]", "[]"); got != want {
+				t.Errorf("warned of %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// listenerAt is a listener of which nothing but the address is asked.
+type listenerAt struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (l listenerAt) Addr() net.Addr { return l.addr }
 
 // Sockets that are meant for another process are not ours (sd_listen_fds(3)).
 func TestSocketsOfAnother(t *testing.T) {

@@ -11,25 +11,26 @@ import (
 )
 
 // TestSocketOfItsOwn has the daemon itself open a socket in the chroot, as
-// postfix.md tells for a machine without the sockets of systemd.
+// postfix.md tells for a machine without the sockets of systemd: by who has read the
+// page from its top, and so has the socket of systemd there.
 func TestSocketOfItsOwn(t *testing.T) { onBoth(t, socketOfItsOwn) }
 
 func socketOfItsOwn(t *testing.T, s system) {
 	b := install(t, s)
-	b.do(t, "systemctl", "mask", "--now", "tlspolicyd.socket")
-	page := section(t, "docs/postfix.md", "## The chroot")
-	_, page, found := strings.Cut(page, "\nWithout systemd's sockets")
+	openInChroot(t, b)
+	local := "unix:" + filepath.Join(b.root, unixPath)
+	_, page, found := strings.Cut(section(t, "docs/postfix.md", "## The chroot"), "\nWithout systemd's sockets")
 	steps := blocks(page)
-	if !found || len(steps) != 3 {
-		t.Fatalf("postfix.md has other steps: %q", steps)
+	if !found || len(steps) != 4 || !strings.Contains(read(t, "../../packaging/man/tlspolicyd.8"), steps[0]) {
+		t.Fatalf("postfix.md has other steps, or other ones than the manual: %q", steps)
 	}
-	b.write(t, conf, labConf+steps[2])
-	for _, step := range steps[:2] {
+	b.write(t, conf, labConf+steps[3])
+	for _, step := range steps[:3] {
 		b.follow(t, step, "own")
 	}
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
 	expect(t, b, tcp, enforced, secure)
-	expect(t, b, "unix:"+filepath.Join(b.root, unixPath), enforced, secure)
+	expect(t, b, local, enforced, secure)
 	for user, wanted := range map[string]bool{"postfix": true, "nobody": false} {
 		_, err := b.try("runuser", "-u", user, "--", "perl", "-MIO::Socket::UNIX", "-e",
 			`IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1`, unixPath)
@@ -37,6 +38,13 @@ func socketOfItsOwn(t *testing.T, s system) {
 			t.Errorf("connecting as %s: %v", user, err)
 		}
 	}
+	if said := b.journal(); strings.Contains(said, "are not used") {
+		t.Errorf("it warns without a reason:\n%s", said)
+	}
+	b.do(t, "dpkg", "-P", "tlspolicyd")
+	b.write(t, conf, labConf)
+	b.do(t, "dpkg", "--force-confold", "-i", deb(t, first))
+	expect(t, b, tcp, enforced, secure) // the edited unit has outlived the purge
 }
 
 // TestCredential gives the daemon a password as install.md has it: it is read

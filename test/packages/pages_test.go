@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -40,6 +41,29 @@ func blocks(text string) []string {
 		all = append(all, found[1])
 	}
 	return all
+}
+
+// step is a block or a command within a sentence or a table.
+var step = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```$|`(systemctl [^`\n]+)`")
+
+// walk does what a page says, in the order in which it is read, and returns how many
+// units were edited and how many commands run. What the page says of other programs'
+// units is left out.
+func (b *box) walk(t *testing.T, page, name string) (edits, ran int) {
+	t.Helper()
+	for i, found := range step.FindAllStringSubmatch(page, -1) {
+		block, command := found[1], found[2]
+		switch {
+		case command == "":
+			e, r := b.follow(t, block, name+strconv.Itoa(i))
+			edits, ran = edits+e, ran+r
+		case strings.HasPrefix(command, "systemctl edit"): // what to write stands beside it
+		case strings.Contains(command, " tlspolicyd"):
+			b.do(t, "sh", "-ec", command)
+			ran++
+		}
+	}
+	return edits, ran
 }
 
 // commands returns the lines of a block that are commands for this machine.

@@ -229,15 +229,36 @@ func confinement(t *testing.T, s system) {
 	expect(t, b, tcp, enforced, secure)
 }
 
-// TestWithoutSockets masks the socket: the daemon listens where its
-// configuration says.
+// TestWithoutSockets takes the sockets from systemd, and gives them back, as
+// install.md has it: the daemon listens where its configuration says, and says so
+// when it does not.
 func TestWithoutSockets(t *testing.T) {
+	const unused = "are not used, since systemd hands over other sockets"
 	b := install(t, this)
-	b.do(t, "systemctl", "mask", "--now", "tlspolicyd.socket")
+	openInChroot(t, b)
 	b.write(t, conf, labConf+`listen: ["127.0.0.1:8463", "unix:/run/tlspolicyd/policy.sock"]`+"\n")
 	b.do(t, "systemctl", "restart", "tlspolicyd.service")
-	expect(t, b, "127.0.0.1:8463", enforced, secure)
-	expect(t, b, "unix:"+filepath.Join(b.root, "run/tlspolicyd/policy.sock"), enforced, secure)
+	expect(t, b, tcp, enforced, secure)
+	if said := b.journal(); strings.Count(said, unused) != 1 {
+		t.Errorf("nothing is said of addresses that are not used:\n%s", said)
+	}
+	table := section(t, "docs/install.md", "## Other sockets")
+	for _, row := range []string{"| no socket of systemd |", "| the sockets of systemd again |"} {
+		_, text, found := strings.Cut(table, row)
+		text, _, _ = strings.Cut(text, "\n")
+		if _, ran := b.walk(t, text, "row"); !found || ran != 1 {
+			t.Fatalf("%d commands: %s %s", ran, row, text)
+		}
+		if row == "| no socket of systemd |" {
+			expect(t, b, "127.0.0.1:8463", enforced, secure)
+			expect(t, b, "unix:"+filepath.Join(b.root, "run/tlspolicyd/policy.sock"), enforced, secure)
+			continue
+		}
+		expect(t, b, tcp, enforced, secure)
+	}
+	if said := b.journal(); strings.Count(said, unused) != 2 {
+		t.Errorf("how often addresses are not used is not in the log:\n%s", said)
+	}
 }
 
 // TestActivated starts the command of the unit with sockets of
