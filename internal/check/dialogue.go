@@ -55,7 +55,7 @@ func (d *dialogue) hello(name string) ([]string, error) {
 	if _, err := d.ask("HELO "+name, 250); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: %v", ErrNoSTARTTLS, refused)
+	return nil, fmt.Errorf("%w: %w", ErrNoSTARTTLS, refused)
 }
 
 // closing is the code of a host that ends the talk (RFC 5321, section 3.8).
@@ -87,15 +87,13 @@ func (r *refusal) Error() string {
 func (d *dialogue) reply(what string, want int) ([]string, error) {
 	var lines []string
 	var refused *refusal
-	for {
+	for more := true; more; {
 		line, err := d.in.ReadString('\n')
-		switch {
-		case err != nil && refused != nil:
-			return nil, &earlyEnd{ErrTurnedAway, refused}
-		case errors.Is(err, io.EOF):
-			return nil, &earlyEnd{ErrLost, fmt.Errorf("the host hung up before %s", what)}
-		case err != nil:
-			return nil, &earlyEnd{ErrLost, fmt.Errorf("reading %s: %w", what, err)}
+		if err != nil && refused == nil {
+			return nil, lost(what, err)
+		}
+		if err != nil {
+			break
 		}
 		line = strings.TrimRight(line, "\r\n")
 		code, _ := strconv.Atoi(line[:min(3, len(line))])
@@ -103,12 +101,18 @@ func (d *dialogue) reply(what string, want int) ([]string, error) {
 			refused = &refusal{what, line, code, want}
 		}
 		lines = append(lines, strings.TrimLeft(line[min(3, len(line)):], " -"))
-		if len(line) >= 4 && line[3] == '-' {
-			continue
-		}
-		if refused != nil {
-			return nil, &earlyEnd{ErrTurnedAway, refused}
-		}
-		return lines, nil
+		more = len(line) > 3 && line[3] == '-'
 	}
+	if refused != nil {
+		return nil, &earlyEnd{ErrTurnedAway, refused}
+	}
+	return lines, nil
+}
+
+// lost says that a reply did not come.
+func lost(what string, err error) error {
+	if errors.Is(err, io.EOF) {
+		return &earlyEnd{ErrLost, fmt.Errorf("the host hung up before %s", what)}
+	}
+	return &earlyEnd{ErrLost, fmt.Errorf("reading %s: %w", what, err)}
 }

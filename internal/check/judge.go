@@ -131,8 +131,8 @@ func (p *Probe) note() {
 func (r *Report) allEncrypt() bool {
 	hosts := r.decisive().Hosts
 	for _, h := range hosts {
-		clear := func(p *Probe) bool { return p.Err != nil }
-		if len(h.Probes) == 0 || slices.ContainsFunc(h.Probes, clear) {
+		plain := func(p *Probe) bool { return p.Err != nil }
+		if len(h.Probes) == 0 || slices.ContainsFunc(h.Probes, plain) {
 			return false
 		}
 	}

@@ -194,6 +194,11 @@ func (h *Host) text(t *text, p *policy.STSPolicy) {
 		says = append(says, "at "+some(texts(h.Addresses)))
 	}
 	t.line("  %5d  %s  %s", h.Preference, h.Name, strings.Join(says, ", "))
+	h.textProbes(t)
+}
+
+// textProbes shows what decides, then the rest.
+func (h *Host) textProbes(t *text) {
 	if h.Probe != nil {
 		h.Probe.text(t)
 	}
