@@ -380,17 +380,24 @@ func TestSharedStoreSlow(t *testing.T) {
 	})
 }
 
+// learnMany has a relay learn the policies of n domains, and returns their names.
+func learnMany(t *testing.T, w *world, r *relay, n int) (name func(i int) string) {
+	t.Helper()
+	name = func(i int) string { return fmt.Sprintf("d%05d.example", i) }
+	for i := range n {
+		w.publish(name(i), site{id: "1", text: aWeek})
+		r.want(name(i), policy.Secure, 0)
+	}
+	return name
+}
+
 func TestSharedStoreBeginsAnew(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := newFleet()
 		a, _ := startIn(t, w, s)
 		defer a.stop()
 		const domains = 250
-		name := func(i int) string { return fmt.Sprintf("d%03d.example", i) }
-		for i := range domains {
-			w.publish(name(i), site{id: "1", text: aWeek})
-			a.want(name(i), policy.Secure, 0)
-		}
+		name := learnMany(t, w, a, domains)
 		w.publish("short.example", site{id: "1", text: "enforce 1h mx.example.net"})
 		a.want("short.example", policy.Secure, 0)
 		w.publish("short.example", site{})

@@ -19,23 +19,31 @@ type odd struct {
 
 func (o *odd) Save(ctx context.Context, r Record) error { return o.save(ctx, r) }
 
+// fetchesOfTwo returns how often two relays fetch a policy in six hours in which
+// each is shown a site of its own, and what the first answers then.
+func fetchesOfTwo(t *testing.T, w *world, here, there site) (n int, v policy.Verdict) {
+	t.Helper()
+	s, w2 := newFleet(), newWorld()
+	w.publish("a.example", here)
+	w2.publish("a.example", there)
+	a, _ := startIn(t, w, s)
+	defer a.stop()
+	b, _ := startIn(t, w2, s)
+	defer b.stop()
+	for range 720 {
+		a.ask("a.example")
+		time.Sleep(5 * time.Second)
+		b.ask("a.example")
+		time.Sleep(30 * time.Second)
+	}
+	return w.count(w.fetches, "a.example") + w2.count(w2.fetches, "a.example"), a.ask("a.example")
+}
+
 // Two relays that are shown different ids of one policy do not drive each other.
 func TestTwoIDsOfOnePolicy(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s, w2 := newFleet(), newWorld()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		w2.publish("a.example", site{id: "2", text: aWeek})
-		a, _ := startIn(t, w, s)
-		defer a.stop()
-		b, _ := startIn(t, w2, s)
-		defer b.stop()
-		for range 720 {
-			a.ask("a.example")
-			time.Sleep(5 * time.Second)
-			b.ask("a.example")
-			time.Sleep(30 * time.Second)
-		}
-		if n := w.count(w.fetches, "a.example") + w2.count(w2.fetches, "a.example"); n > 4 {
+		n, _ := fetchesOfTwo(t, w, site{id: "1", text: aWeek}, site{id: "2", text: aWeek})
+		if n > 4 {
 			t.Errorf("%d fetches in six hours of a policy that never changes", n)
 		}
 	})
@@ -45,23 +53,11 @@ func TestTwoIDsOfOnePolicy(t *testing.T) {
 // less often for that.
 func TestTwoTextsOfOnePolicy(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s, w2 := newFleet(), newWorld()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		w2.publish("a.example", site{id: "1", text: "enforce 168h mx2.example.net"})
-		a, _ := startIn(t, w, s)
-		defer a.stop()
-		b, _ := startIn(t, w2, s)
-		defer b.stop()
-		for range 720 {
-			a.ask("a.example")
-			time.Sleep(5 * time.Second)
-			b.ask("a.example")
-			time.Sleep(30 * time.Second)
-		}
-		if n := w.count(w.fetches, "a.example") + w2.count(w2.fetches, "a.example"); n > 24 {
+		n, v := fetchesOfTwo(t, w, site{id: "1", text: aWeek}, site{id: "1", text: "enforce 168h mx2.example.net"})
+		if n > 24 {
 			t.Errorf("%d fetches in six hours", n)
 		}
-		if v := a.ask("a.example"); v.Policy.MX[0].String() != "mx.example.net" {
+		if v.Policy.MX[0].String() != "mx.example.net" {
 			t.Errorf("a relay applies a policy that it did not fetch: %v", v.Policy)
 		}
 	})
@@ -215,11 +211,7 @@ func TestSharedStoreThatBeginsAnewAgainAndAgain(t *testing.T) {
 		a, _ := startIn(t, w, s)
 		defer a.stop()
 		const domains = 3000
-		name := func(i int) string { return fmt.Sprintf("d%05d.example", i) }
-		for i := range domains {
-			w.publish(name(i), site{id: "1", text: aWeek})
-			a.want(name(i), policy.Secure, 0)
-		}
+		name := learnMany(t, w, a, domains)
 		time.Sleep(10 * time.Second)
 		s.set(func() { clear(s.records) })
 		for range 60 {
