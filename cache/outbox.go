@@ -173,6 +173,7 @@ func (c *Cache) share(ctx context.Context) {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, ErrUnavailable):
 			pause(ctx, retryShared)
+			c.outbox.retry()
 		default:
 			c.sharedFailed(opSave, err)
 			pause(ctx, nextShared)

@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -10,14 +8,6 @@ import (
 
 	"tlspolicyd/resolver/policy"
 )
-
-// odd is a member of a fleet whose saves go another way.
-type odd struct {
-	*member
-	save func(ctx context.Context, r Record) error
-}
-
-func (o *odd) Save(ctx context.Context, r Record) error { return o.save(ctx, r) }
 
 // fetchesOfTwo returns how often two relays fetch a policy in six hours in which
 // each is shown a site of its own, and what the first answers then.
@@ -108,118 +98,6 @@ func TestRecordThatIsAlwaysLater(t *testing.T) {
 		defer local.mu.Unlock()
 		if n := local.saves - before; n > 2 {
 			t.Errorf("%d writes within ten seconds", n)
-		}
-	})
-}
-
-// A save whose answer came too late does not bring a purged domain back.
-func TestPurgeAfterASaveThatSeemedToFail(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		m := s.join()
-		first := true
-		o := &odd{member: m}
-		o.save = func(ctx context.Context, r Record) error {
-			if !first {
-				return m.Save(ctx, r)
-			}
-			first = false
-			time.Sleep(250 * time.Millisecond)
-			if err := m.Save(ctx, r); err != nil {
-				return err
-			}
-			return context.DeadlineExceeded
-		}
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a := start(t, w, Options{Store: newWorld(), Shared: o})
-		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
-		time.Sleep(100 * time.Millisecond)
-		w.publish("a.example", site{})
-		if _, err := a.Purge(t.Context(), dom(t, "a.example")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		if s.holds(t, "a.example") {
-			t.Error("the shared store holds what was purged")
-		}
-		a.want("a.example", policy.NotFound, 0)
-	})
-}
-
-// What was purged while the shared store was down is removed from it later.
-func TestPurgeIsMadeUpFor(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
-		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
-		synctest.Wait()
-		s.set(func() { s.err = ErrUnavailable })
-		if _, err := a.Purge(t.Context(), dom(t, "a.example")); !errors.Is(err, ErrStillShared) {
-			t.Errorf("Purge: %v, want ErrStillShared", err)
-		}
-		time.Sleep(time.Minute)
-		s.set(func() { s.err = nil })
-		time.Sleep(5 * time.Second)
-		if s.holds(t, "a.example") {
-			t.Error("the shared store still holds what was purged")
-		}
-	})
-}
-
-// A domain that cannot be saved holds up no other.
-func TestOneDomainThatCannotBeSaved(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		m := s.join()
-		o := &odd{member: m}
-		o.save = func(ctx context.Context, r Record) error {
-			if r.Domain == dom(t, "a.example") {
-				return errors.New("CLUSTERDOWN Hash slot not served")
-			}
-			return m.Save(ctx, r)
-		}
-		a := start(t, w, Options{Store: newWorld(), Shared: o})
-		defer a.stop()
-		for _, d := range []string{"a.example", "b.example", "c.example"} {
-			w.publish(d, site{id: "1", text: aWeek})
-			a.want(d, policy.Secure, 0)
-		}
-		time.Sleep(time.Minute)
-		s.set(func() { clear(s.records) })
-		m.news <- News{Behind: true}
-		time.Sleep(10 * time.Second)
-		if !s.holds(t, "b.example") || !s.holds(t, "c.example") {
-			t.Error("not all was saved anew")
-		}
-		w.publish("d.example", site{id: "1", text: aWeek})
-		a.want("d.example", policy.Secure, 0)
-		time.Sleep(time.Second)
-		if !s.holds(t, "d.example") {
-			t.Error("what was learned was not saved within a second")
-		}
-	})
-}
-
-// Who says again and again that the store has lost its memory does not keep it
-// from being filled.
-func TestSharedStoreThatBeginsAnewAgainAndAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		a, _ := startIn(t, w, s)
-		defer a.stop()
-		const domains = 3000
-		name := learnMany(t, w, a, domains)
-		time.Sleep(10 * time.Second)
-		s.set(func() { clear(s.records) })
-		for range 60 {
-			s.members[0].news <- News{Behind: true}
-			time.Sleep(time.Second)
-		}
-		if !s.holds(t, name(domains-1)) {
-			t.Error("the last was not saved anew")
 		}
 	})
 }
