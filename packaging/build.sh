@@ -13,11 +13,11 @@ export LC_ALL=C TZ=UTC
 go=${GO:-go}
 described=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
 version=${VERSION:-$described}
-version=${version#v}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 
 package=$(packaging/version.sh "$version" "$SOURCE_DATE_EPOCH")
+version=${version#v}
 
 maintainer=${MAINTAINER:-The tlspolicyd authors <maintainers@tlspolicyd.invalid>}
 DIST=${DIST:-dist}
