@@ -24,7 +24,7 @@ import (
 )
 
 // shutdownGrace is how long questions in progress may take to be answered
-// once the daemon was told to stop; systemd kills after 90 s.
+// once the daemon was told to stop; the unit has systemd kill after 45 s.
 const shutdownGrace = 15 * time.Second
 
 // daemon is the running program: the three pillars, joined.

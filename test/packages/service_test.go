@@ -5,6 +5,8 @@ package packages_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -227,6 +229,35 @@ func confinement(t *testing.T, s system) {
 	}
 	b.write(t, conf, labConf)
 	expect(t, b, tcp, enforced, secure)
+}
+
+// TestMetricsOfUnit looks at what metrics.md says of the metrics of the process.
+func TestMetricsOfUnit(t *testing.T) {
+	b := install(t, this)
+	b.write(t, conf, labConf+"admin: {http: 127.0.0.1:8462}\n")
+	b.do(t, "systemctl", "restart", "tlspolicyd.service")
+	var text string
+	until(t, 10*time.Second, func() error {
+		got, err := http.Get("http://127.0.0.1:8462/metrics")
+		if err != nil {
+			return err
+		}
+		defer got.Body.Close()
+		all, err := io.ReadAll(got.Body)
+		text = string(all)
+		return err
+	})
+	for name, want := range map[string]bool{
+		"process_cpu_seconds_total": true, "process_resident_memory_bytes": true,
+		"process_open_fds": true, "process_start_time_seconds": false,
+	} {
+		if got := strings.Contains(text, "\n"+name+" "); got != want {
+			t.Errorf("%s is there: %v, want %v", name, got, want)
+		}
+	}
+	if !strings.Contains(read(t, "../../docs/metrics.md"), "but for `process_start_time_seconds`") {
+		t.Error("metrics.md does not say what is missing")
+	}
 }
 
 // TestWithoutSockets takes the sockets from systemd, and gives them back, as
