@@ -119,7 +119,7 @@ func (s *Server) longestIdle() *conn {
 	var oldest *conn
 	var since int64
 	for c := range s.conns {
-		if t := c.idleSince.Load(); t != 0 && (oldest == nil || t < since) {
+		if t := c.idleSince.Load(); t > busy && (oldest == nil || t < since) {
 			oldest, since = c, t
 		}
 	}

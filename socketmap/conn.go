@@ -54,26 +54,35 @@ type conn struct {
 	readBy, writeBy time.Duration
 
 	// idleSince is when the connection became idle, as the time since
-	// Server.start, 0 while a request is answered. It is changed under mu, and
-	// read without it.
+	// Server.start, busy while a request is answered, and closedIdle if it was
+	// closed while idle. It is changed under mu, but for the end of the idleness.
 	idleSince atomic.Int64
 	mu        sync.Mutex // guards what follows, and the read deadline
-	// closed says that the connection was closed while idle, last that it
-	// ends with the requests that have arrived, and rested that it has waited
-	// for one.
-	closed, last, rested bool
+	// last says that the connection ends with the requests that have arrived,
+	// and rested that it has waited for one.
+	last, rested bool
 
 	freed bool // guarded by Server.mu: the slot is somebody else's
 }
 
+// Values of conn.idleSince that are no times.
+const (
+	busy       = 0
+	closedIdle = -1
+)
+
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, in: netstring.NewReader(nc, MaxRequest)}
-	c.idleSince.Store(s.idleTime())
+	c.idleSince.Store(idleSince(s.now()))
 	return c
 }
 
-// idleTime is now as a value of conn.idleSince; it is never 0.
-func (s *Server) idleTime() int64 { return int64(time.Since(s.start)) + 1 }
+// now is the time since Server.start.
+func (s *Server) now() time.Duration { return time.Since(s.start) }
+
+// idleSince is a time since Server.start as a value of conn.idleSince; it is
+// never busy.
+func idleSince(now time.Duration) int64 { return int64(now) + 1 }
 
 // serve answers the requests of the connection until it ends.
 func (c *conn) serve() {
@@ -99,10 +108,11 @@ func (c *conn) next() ([]byte, error) {
 	if c.in.Buffered() {
 		return c.in.ReadFrame()
 	}
-	if err := c.flush(); err != nil {
+	now := c.srv.now()
+	if err := c.flushAt(now); err != nil {
 		return nil, err
 	}
-	if !c.rest() {
+	if !c.rest(now) {
 		return nil, net.ErrClosed
 	}
 	frame, err := c.in.ReadFrame()
@@ -115,24 +125,24 @@ func (c *conn) next() ([]byte, error) {
 	return frame, nil
 }
 
-// rest makes the connection idle. It returns false if the connection is to
+// rest makes the connection idle from now on. It returns false if the connection is to
 // end. The read deadline is set under the lock, so that a connection that is
 // closed is never waited for.
-func (c *conn) rest() bool {
+func (c *conn) rest(now time.Duration) bool {
 	c.in.Release()
 	c.out, c.text = keep(c.out), keep(c.text)
 	c.mu.Lock()
-	if c.closed || c.last && c.rested {
+	if c.idleSince.Load() == closedIdle || c.last && c.rested {
 		c.mu.Unlock()
 		return false
 	}
 	c.rested = true
-	now, limit := c.srv.idleTime(), c.srv.IdleTimeout
+	limit := c.srv.IdleTimeout
 	if c.last {
-		limit = lastWait
+		now, limit = c.srv.now(), lastWait // to write the answers may have taken long
 	}
-	err := c.extend(&c.readBy, time.Duration(now), limit, c.nc.SetReadDeadline)
-	c.idleSince.Store(now)
+	err := c.extend(&c.readBy, now, limit, c.nc.SetReadDeadline)
+	c.idleSince.Store(idleSince(now))
 	c.mu.Unlock()
 	c.srv.signalRoom()
 	return err == nil
@@ -160,28 +170,20 @@ func (c *conn) extend(by *time.Duration, now, limit time.Duration, set func(time
 // wake ends the idleness. It returns false if the connection was closed
 // before: then the request that has just arrived is not answered.
 func (c *conn) wake() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.idleSince.Store(0)
-	return true
+	since := c.idleSince.Load()
+	return since != closedIdle && c.idleSince.CompareAndSwap(since, busy)
 }
 
 // closeIdle closes the connection if it is idle.
 func (c *conn) closeIdle() bool {
 	c.mu.Lock()
-	idle := c.idleSince.Load() != 0 && !c.closed
-	if idle {
-		c.closed = true
-		c.idleSince.Store(0)
-	}
+	since := c.idleSince.Load()
+	closed := since > busy && c.idleSince.CompareAndSwap(since, closedIdle)
 	c.mu.Unlock()
-	if idle {
+	if closed {
 		c.nc.Close()
 	}
-	return idle
+	return closed
 }
 
 // retire ends the connection after the requests that have arrived are answered.
@@ -192,7 +194,7 @@ func (c *conn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = true
-	if c.idleSince.Load() != 0 && !c.closed {
+	if c.idleSince.Load() > busy {
 		if err := c.nc.SetReadDeadline(time.Now().Add(lastWait)); err != nil {
 			c.nc.Close()
 		}
@@ -240,11 +242,13 @@ func (c *conn) takeBack() error {
 }
 
 // flush writes the answers that are due.
-func (c *conn) flush() error {
+func (c *conn) flush() error { return c.flushAt(c.srv.now()) }
+
+func (c *conn) flushAt(now time.Duration) error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.extend(&c.writeBy, time.Since(c.srv.start), c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
+	if err := c.extend(&c.writeBy, now, c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
 		return err
 	}
 	_, err := c.nc.Write(c.out)
