@@ -179,28 +179,30 @@ func (k *more) hops() iter.Seq[*keptHop] {
 func (m *memory) unpackHops(k *more, domain policy.Domain) []hopFact {
 	var all []hopFact
 	for h := range k.hops() {
-		all = append(all, m.unpackFact(h, policy.NextHop{Domain: domain, Port: h.port, SmartHost: h.smartHost}))
+		all = append(all, hopFact{})
+		m.unpackFact(h, policy.NextHop{Domain: domain, Port: h.port, SmartHost: h.smartHost}, &all[len(all)-1])
 	}
 	return all
 }
 
-// unpackHop returns the fact of one next-hop, if there is one.
-func (m *memory) unpackHop(k *more, hop policy.NextHop) (hopFact, bool) {
+// unpackHop makes f the fact of one next-hop, and reports whether there is one.
+func (m *memory) unpackHop(k *more, hop policy.NextHop, f *hopFact) bool {
 	for h := range k.hops() {
 		if h.port == hop.Port && h.smartHost == hop.SmartHost {
-			return m.unpackFact(h, hop), true
+			m.unpackFact(h, hop, f)
+			return true
 		}
 	}
-	return hopFact{}, false
+	return false
 }
 
-func (m *memory) unpackFact(k *keptHop, hop policy.NextHop) hopFact {
-	f := hopFact{hop: hop, renew: m.time(k.renew)}
+// unpackFact makes f, which is empty, what k was made from.
+func (m *memory) unpackFact(k *keptHop, hop policy.NextHop, f *hopFact) {
+	f.hop, f.renew = hop, m.time(k.renew)
 	f.dane.MX, f.dane.Learned, f.dane.Expires = k.mx, m.time(k.learned), m.time(k.expires)
 	if k.more != nil {
 		f.dane.Hosts, f.dane.Detail = k.more.hosts, k.more.detail
 	}
-	return f
 }
 
 // What things take in memory, in bytes, about, without their texts; the place

@@ -214,7 +214,7 @@ func (m *memory) get(hop policy.NextHop, f *found) bool {
 	}
 	m.unpack(&k, &f.entry)
 	if k.more != nil {
-		f.hop, f.hasHop = m.unpackHop(k.more, hop)
+		f.hasHop = m.unpackHop(k.more, hop, &f.hop)
 	}
 	return true
 }

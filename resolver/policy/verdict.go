@@ -62,8 +62,10 @@ type Verdict struct {
 
 // NeedsDANE reports whether the decision depends on the DANE fact.
 func NeedsDANE(now time.Time, sts *STS, class Class) bool {
-	return class == ClassDANE || class == ClassSTS && sts.Enforces(now)
+	return class.needsDANE(sts.Enforces(now))
 }
+
+func (c Class) needsDANE(enforces bool) bool { return c == ClassDANE || c == ClassSTS && enforces }
 
 // Decide draws the verdict about mail to a next-hop of domain. It is pure: the
 // facts are judged as of now, the moment at which Postfix asked. A fact that
@@ -92,13 +94,13 @@ func Decide(now time.Time, domain Domain, sts *STS, dane *DANE, class Class) Ver
 		v.Kind, v.Reason = Temp, reasonLost
 		return v
 	}
-	if !NeedsDANE(now, sts, class) {
+	if enforces := sts.Enforces(now); !class.needsDANE(enforces) {
 		v.Kind, v.Reason = withoutDANE(now, sts)
 	} else {
 		r := rowOf(now, dane)
 		v.Reason, v.Detail = r.reason, dane.Detail
 		v.Kind = r.dane
-		if sts.Enforces(now) {
+		if enforces {
 			v.Kind = r.enforce
 		}
 	}
