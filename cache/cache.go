@@ -215,12 +215,11 @@ func orDefault[T int | time.Duration](v, def T) T {
 	return v
 }
 
-// Lookup decides about mail to hop, as of now. It always answers, at the
-// latest when AnswerWithin is over or ctx ends: what is not known by then is
-// absent if it is a policy that nobody ever saw, and failed if it is DANE. It
-// is not remembered as such; the flight goes on.
-func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Class) policy.Verdict {
-	asked := time.Now()
+// Lookup decides about mail to hop, as of asked, the time of the question. It
+// always answers, at the latest when AnswerWithin is over or ctx ends: what is
+// not known by then is absent if it is a policy that nobody ever saw, and failed
+// if it is DANE. It is not remembered as such; the flight goes on.
+func (c *Cache) Lookup(ctx context.Context, asked time.Time, hop policy.NextHop, class policy.Class) policy.Verdict {
 	var e found
 	if !c.memory.get(hop, &e) || !e.settled(asked) {
 		return c.wait(ctx, asked, hop, class)
@@ -231,7 +230,7 @@ func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Cla
 	if e.sts.InForce(asked) {
 		c.noteUse(asked, hop.Domain, &e.sts, e.use)
 	}
-	var dane policy.DANE
+	dane := &policy.DANE{}
 	if policy.NeedsDANE(asked, &e.sts, class) {
 		if !e.hasHop || !e.hop.dane.Fresh(asked) {
 			return c.wait(ctx, asked, hop, class)
@@ -239,10 +238,10 @@ func (c *Cache) Lookup(ctx context.Context, hop policy.NextHop, class policy.Cla
 		if !asked.Before(e.hop.renew) {
 			c.renewDANE(hop)
 		}
-		dane = e.hop.dane
+		dane = &e.hop.dane
 	}
 	c.metrics.Lookup(OutcomeMemory)
-	return policy.Decide(asked, hop.Domain, &e.sts, &dane, class)
+	return policy.Decide(asked, hop.Domain, &e.sts, dane, class)
 }
 
 // Close ends all flights and waits for them until ctx ends. What they did not

@@ -137,7 +137,7 @@ func TestAFlightInProgressDoesNotBringAPurgedDomainBack(t *testing.T) {
 				r := start(t, w, Options{Store: &stubborn{world: w}})
 				defer r.stop()
 				ctx, cancel := context.WithCancel(t.Context())
-				go r.Lookup(ctx, policy.NextHop{Domain: dom(t, "example.com"), Port: 25}, policy.ClassSTSOnly)
+				go r.Lookup(ctx, time.Now(), policy.NextHop{Domain: dom(t, "example.com"), Port: 25}, policy.ClassSTSOnly)
 				time.Sleep(time.Second)
 				cancel()
 				synctest.Wait()

@@ -25,7 +25,7 @@ func TestManyAskersOfAColdDomainCostOneLookAndOneFetch(t *testing.T) {
 			wg.Go(func() {
 				hop := policy.NextHop{Domain: dom(t, "Example.COM."), Port: uint16(25 + i%3)}
 				class := policy.ClassSTSOnly + policy.Class(i/3%3)
-				if v := r.Lookup(t.Context(), hop, class); v.Kind != policy.Secure {
+				if v := r.Lookup(t.Context(), time.Now(), hop, class); v.Kind != policy.Secure {
 					t.Errorf("%v at class %d: got %s", hop, class, v.Kind)
 				}
 			})
@@ -79,7 +79,7 @@ func TestAskerWhoseContextEndsIsAnswered(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		asked := time.Now()
-		v := r.Lookup(ctx, policy.NextHop{Domain: dom(t, "example.com"), Port: 25}, policy.ClassSTSOnly)
+		v := r.Lookup(ctx, time.Now(), policy.NextHop{Domain: dom(t, "example.com"), Port: 25}, policy.ClassSTSOnly)
 		if v.Kind != policy.NotFound || time.Since(asked) != time.Second {
 			t.Errorf("got %s after %s, want notfound after 1s", v.Kind, time.Since(asked))
 		}
@@ -167,7 +167,12 @@ func TestPolicyExpiresToTheSecond(t *testing.T) {
 		w.publish("example.com", site{})
 		time.Sleep(5*time.Minute - time.Second)
 		r.want("example.com", policy.Secure, 0)
+		asked := time.Now()
 		time.Sleep(time.Second)
+		hop := policy.NextHop{Domain: dom(t, "example.com"), Port: 25}
+		if v := r.Lookup(t.Context(), asked, hop, policy.ClassSTSOnly); v.Kind != policy.Secure {
+			t.Errorf("a question that was asked before the end: got %s, want %s", v.Kind, policy.Secure)
+		}
 		r.want("example.com", policy.NotFound, 0)
 	})
 }

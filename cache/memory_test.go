@@ -68,7 +68,7 @@ func newInstant(tb testing.TB, memory int) *Cache {
 
 func lookup(tb testing.TB, c *Cache, name string) {
 	tb.Helper()
-	c.Lookup(tb.Context(), policy.NextHop{Domain: dom(tb, name), Port: 25}, policy.ClassDANE)
+	c.Lookup(tb.Context(), time.Now(), policy.NextHop{Domain: dom(tb, name), Port: 25}, policy.ClassDANE)
 }
 
 func TestJunkDrivesOutNoPolicy(t *testing.T) {
@@ -279,10 +279,10 @@ func BenchmarkLookupHit(b *testing.B) {
 				c := newInstant(b, 1000)
 				hop := policy.NextHop{Domain: dom(b, domain), Port: 25}
 				ctx := b.Context()
-				c.Lookup(ctx, hop, class)
+				c.Lookup(ctx, time.Now(), hop, class)
 				b.ReportAllocs()
 				for b.Loop() {
-					c.Lookup(ctx, hop, class)
+					c.Lookup(ctx, time.Now(), hop, class)
 				}
 			})
 		}
@@ -292,11 +292,11 @@ func BenchmarkLookupHit(b *testing.B) {
 func BenchmarkLookupHitParallel(b *testing.B) {
 	c := newInstant(b, 1000)
 	hop := policy.NextHop{Domain: dom(b, "a.example.com"), Port: 25}
-	c.Lookup(b.Context(), hop, policy.ClassSTS)
+	c.Lookup(b.Context(), time.Now(), hop, policy.ClassSTS)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			c.Lookup(context.Background(), hop, policy.ClassSTS)
+			c.Lookup(context.Background(), time.Now(), hop, policy.ClassSTS)
 		}
 	})
 }
@@ -310,7 +310,7 @@ func BenchmarkLookupMiss(b *testing.B) {
 	i := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		c.Lookup(b.Context(), policy.NextHop{Domain: domains[i%len(domains)], Port: 25}, policy.ClassSTS)
+		c.Lookup(b.Context(), time.Now(), policy.NextHop{Domain: domains[i%len(domains)], Port: 25}, policy.ClassSTS)
 		i++
 	}
 }

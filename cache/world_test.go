@@ -406,7 +406,7 @@ func start(t *testing.T, w *world, o Options) *relay {
 func (r *relay) ask(name string) policy.Verdict { return r.askAs(name, policy.ClassSTSOnly) }
 
 func (r *relay) askAs(name string, class policy.Class) policy.Verdict {
-	return r.Lookup(r.t.Context(), policy.NextHop{Domain: dom(r.t, name), Port: 25}, class)
+	return r.Lookup(r.t.Context(), time.Now(), policy.NextHop{Domain: dom(r.t, name), Port: 25}, class)
 }
 
 // want asks and checks the answer, and how long it took.

@@ -29,10 +29,10 @@ import (
 	"tlspolicyd/socketmap"
 )
 
-// Decider decides about mail to a next-hop. It always answers, and in bounded
-// time.
+// Decider decides about mail to a next-hop, as of the time at which Postfix asked.
+// It always answers, and in bounded time.
 type Decider interface {
-	Lookup(ctx context.Context, hop policy.NextHop, class policy.Class) policy.Verdict
+	Lookup(ctx context.Context, asked time.Time, hop policy.NextHop, class policy.Class) policy.Verdict
 }
 
 // Metrics returns what counts the requests for a map with one result. It is
@@ -100,10 +100,10 @@ func (noMetrics) Requests(string, string) func(time.Duration) { return func(time
 
 // ServeSocketmap answers a request.
 func (h *Handler) ServeSocketmap(ctx context.Context, req socketmap.Request, text []byte) (socketmap.Status, []byte) {
-	begin := time.Now()
+	asked := time.Now()
 	m := h.find(req.Map)
-	reply, kind := h.answer(ctx, m, req.Key, text)
-	took := time.Since(begin)
+	reply, kind := h.answer(ctx, asked, m, req.Key, text)
+	took := time.Since(asked)
 	m.counters[kind](took)
 	if ce := h.log.Check(zap.DebugLevel, "answered"); ce != nil {
 		ce.Write(zap.String("map", m.Name), zap.String("key", shorten(req.Key)),
@@ -122,13 +122,13 @@ func (h *Handler) find(name string) *servedMap {
 }
 
 // answer answers for a key, and says what the answer is counted as.
-func (h *Handler) answer(ctx context.Context, m *servedMap, key string, text []byte) (rendered, policy.Kind) {
+func (h *Handler) answer(ctx context.Context, asked time.Time, m *servedMap, key string, text []byte) (rendered, policy.Kind) {
 	hop, err := ParseKey(key, h.keys)
 	if err != nil {
 		// No mail domain: none of our business, and no error either.
 		return rendered{status: socketmap.NotFound, text: text}, policy.NotFound
 	}
-	v := h.decider.Lookup(ctx, hop, m.Class)
+	v := h.decider.Lookup(ctx, asked, hop, m.Class)
 	reply := render(text, &v, m.TLSRPT)
 	if reply.left != leftNothing {
 		h.warnShortened(&v, reply.left)

@@ -23,7 +23,7 @@ type decider struct {
 	asked   []string
 }
 
-func (d *decider) Lookup(_ context.Context, hop policy.NextHop, class policy.Class) policy.Verdict {
+func (d *decider) Lookup(_ context.Context, _ time.Time, hop policy.NextHop, class policy.Class) policy.Verdict {
 	d.asked = append(d.asked, fmt.Sprintf("%s %d", hop, class))
 	v := d.verdict
 	v.Domain = hop.Domain
@@ -312,7 +312,9 @@ func TestOverTheWire(t *testing.T) {
 // fixed is a decider that does not allocate.
 type fixed struct{ verdict policy.Verdict }
 
-func (d fixed) Lookup(context.Context, policy.NextHop, policy.Class) policy.Verdict { return d.verdict }
+func (d fixed) Lookup(context.Context, time.Time, policy.NextHop, policy.Class) policy.Verdict {
+	return d.verdict
+}
 
 func BenchmarkHandler(b *testing.B) {
 	h := policymap.New(fixed{enforce(b, "example.com", "mx: mx1.example.com\nmx: *.example.net\n")}, policymap.Options{})

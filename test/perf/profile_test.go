@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tlspolicyd/cache"
 	"tlspolicyd/cache/boltstore"
@@ -87,7 +88,7 @@ func askAll(ctx context.Context, b *testing.B, c *cache.Cache, first int) {
 					b.Error(err)
 					return
 				}
-				if v := c.Lookup(ctx, policy.NextHop{Domain: domain, Port: 25}, policy.ClassSTS); v.Kind != policy.Secure {
+				if v := c.Lookup(ctx, time.Now(), policy.NextHop{Domain: domain, Port: 25}, policy.ClassSTS); v.Kind != policy.Secure {
 					b.Errorf("%s: %s (%s)", domain, v.Kind, v.Reason)
 					return
 				}
