@@ -12,8 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"tlspolicyd/cache"
 	"tlspolicyd/cache/storetest"
+	"tlspolicyd/resolver/policy"
 )
 
 // These tests need to be root: each runs in a process with mounts of its own.
@@ -99,6 +103,93 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// fillDisk leaves no space on the disk of dir, and returns what makes room again.
+func fillDisk(t *testing.T, dir string) (empty func()) {
+	t.Helper()
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 16<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestNoFileOnAFullDisk(t *testing.T) {
+	dir, inside := inNamespace(t, "TestNoFileOnAFullDisk")
+	if !inside {
+		return
+	}
+	mount(t, dir, 0, "size=8m")
+	empty := fillDisk(t, dir)
+	core, logged := observer.New(zap.InfoLevel)
+	o := Options{Path: filepath.Join(dir, "policies.db"), Log: zap.New(core)}
+	s := open(t, o)
+	r := storetest.Record(t, "a.example", time.Now())
+	for range 3 {
+		if err := s.Save(t.Context(), r); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("Save: %v, want %v", err, syscall.ENOSPC)
+		}
+		if _, err := s.Load(t.Context(), r.Domain); !errors.Is(err, cache.ErrNotFound) {
+			t.Errorf("Load: %v, want cache.ErrNotFound", err)
+		}
+	}
+	due, err := s.Due(t.Context(), time.Now().Add(1000*time.Hour), 10)
+	if err != nil || len(due) != 0 {
+		t.Errorf("Due: %v, %v, of a store without a file", due, err)
+	}
+	if all, err := s.Scan(t.Context(), policy.Domain{}, 10); err != nil || len(all) != 0 {
+		t.Errorf("Scan: %v, %v, of a store without a file", all, err)
+	}
+	if n, err := s.Purge(t.Context(), time.Now()); err != nil || n != 0 {
+		t.Errorf("Purge: %d, %v, of a store without a file", n, err)
+	}
+	if stats, err := s.Stats(t.Context()); err != nil || stats != (Stats{ReadOnly: true}) {
+		t.Errorf("Stats: %+v, %v, of a store without a file", stats, err)
+	}
+	if n := logged.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
+		t.Errorf("%d errors in the log, want 1 in the first minute: %v", n, logged.All())
+	}
+	if _, err := Open(t.Context(), Options{Path: o.Path, LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Errorf("Open by another: %v, want ErrLocked", err)
+	}
+	empty()
+	time.Sleep(retryAfter)
+	if _, err := s.Purge(t.Context(), time.Now()); err != nil || logged.FilterMessage(madeMessage).Len() != 1 {
+		t.Errorf("Purge with space again: %v; the log has %v", err, logged.All())
+	}
+	mustSave(t, s, r)
+	wantRecord(t, s, r)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fillDisk(t, dir)
+	s = open(t, o) // with a file, a full disk is no hindrance
+	wantRecord(t, s, r)
+}
+
+func TestNoLockOnAFullDisk(t *testing.T) {
+	dir, inside := inNamespace(t, "TestNoLockOnAFullDisk")
+	if !inside {
+		return
+	}
+	mount(t, dir, 0, "size=8m,nr_inodes=1")
+	s := open(t, Options{Path: filepath.Join(dir, "policies.db")})
+	r := storetest.Record(t, "a.example", time.Now())
+	if err := s.Save(t.Context(), r); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Save: %v, want %v", err, syscall.ENOSPC)
+	}
+	mount(t, dir, syscall.MS_REMOUNT, "size=8m,nr_inodes=10")
+	time.Sleep(retryAfter)
+	mustSave(t, s, r)
+	wantRecord(t, s, r)
+	if _, err := Open(t.Context(), Options{Path: s.o.Path, LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Errorf("Open by another: %v, want ErrLocked", err)
+	}
+}
+
 func TestDamageOnAFullDisk(t *testing.T) {
 	sm := newSample(t)
 	dir, inside := inNamespace(t, "TestDamageOnAFullDisk")
@@ -110,10 +201,7 @@ func TestDamageOnAFullDisk(t *testing.T) {
 	if err := os.WriteFile(o.Path, sm.image, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 16<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
+	empty := fillDisk(t, dir)
 	f, err := openFile(o.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -131,9 +219,7 @@ func TestDamageOnAFullDisk(t *testing.T) {
 	for _, r := range sm.records {
 		wantRecord(t, s, r)
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	time.Sleep(retryAfter)
 	for len(s.state.Load().old) > 0 || s.state.Load().cur == nil {
 		time.Sleep(100 * time.Millisecond)

@@ -42,8 +42,11 @@ func (s *Store) Due(ctx context.Context, now time.Time, n int) ([]policy.Domain,
 	return due, nil
 }
 
-// view calls fn with what is in the current file.
+// view calls fn with what is in the current file, if there is one yet.
 func (st *state) view(fn func(v *view) error) error {
+	if st.unmade() {
+		return nil
+	}
 	if st.cur == nil {
 		return errNoFile
 	}
@@ -208,6 +211,7 @@ type Stats struct {
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var st Stats
 	err := s.read(ctx, func(state *state) error {
+		st.ReadOnly = state.unmade()
 		return state.view(func(v *view) error {
 			info, err := state.cur.r.Stat()
 			if err != nil {

@@ -43,12 +43,13 @@ func (s *Store) Purge(ctx context.Context, now time.Time) (int, error) {
 		over = nil
 	}
 	n := 0
+	unmade := s.state.Load().unmade()
 	err = s.write(ctx, func(p *planner) error {
 		var err error
 		n, err = p.purge(now, ran, failed, ended, over)
 		return err
 	})
-	if err != nil {
+	if err != nil && !unmade { // that is logged, and there is nothing to purge
 		return 0, fmt.Errorf("purging: %w", err)
 	}
 	return n, nil

@@ -73,9 +73,9 @@ func (s *Store) makeIfMissing() error {
 		}
 	}
 	if err := makeFile(fresh, nil, 0); err != nil {
-		return err
+		return unmadeError(err)
 	}
-	return s.moveIn()
+	return unmadeError(s.moveIn())
 }
 
 // makeFile makes an empty store at path, on the disk when it returns.
@@ -146,6 +146,9 @@ func (s *Store) writer() (*file, error) {
 
 // repair makes the store ready for writing again.
 func (s *Store) repair(st *state) error {
+	if st.unmade() {
+		return s.makeLate()
+	}
 	if st.cur == nil {
 		return s.begin(st)
 	}
@@ -164,20 +167,11 @@ func (s *Store) repair(st *state) error {
 // reopen opens a file for writing that was open for reading only. It may be
 // another one by now.
 func (s *Store) reopen(st *state) error {
-	var err error
-	if s.lock == nil {
-		if s.lock, err = lock(s.life, s.o.Path, lockPoll); err != nil {
-			return err
-		}
+	if err := s.lockLate(); err != nil {
+		return err
 	}
-	f, err := openFile(s.o.Path)
-	if err == nil {
-		err = f.openWriter(&s.o)
-	}
+	f, err := openWritable(&s.o)
 	if err != nil {
-		if f != nil {
-			f.close()
-		}
 		return err
 	}
 	s.o.Log.Info("the store can be written to again")
@@ -253,14 +247,8 @@ func (s *Store) begin(st *state) error {
 		return err
 	}
 	s.prune()
-	f, err := openFile(s.o.Path)
-	if err == nil {
-		err = f.openWriter(&s.o)
-	}
+	f, err := openWritable(&s.o)
 	if err != nil {
-		if f != nil {
-			f.close()
-		}
 		return err
 	}
 	s.state.Store(&state{cur: f, old: st.old, until: st.until, begun: st.begun, lost: st.lost})

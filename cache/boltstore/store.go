@@ -8,7 +8,8 @@
 // What is an error and what is damage: a full disk, a read-only file system, a
 // missing permission or an I/O error while writing fail the call, the file
 // stays as it is, reading goes on, and the next Save tries again (once a
-// second, where the file cannot even be opened for writing). A file that
+// second, where the file cannot even be opened for writing). Where there is no
+// file yet and no space for one, the store is empty until there is. A file that
 // bbolt would not have written, a page that cannot be read, or a panic of
 // bbolt is damage: a new file is begun at once, everything that can be read is
 // copied into it in the background, and the old file stays beside it, named
@@ -144,6 +145,7 @@ type Store struct {
 
 	retryAt   time.Time // not earlier is a file opened for writing again
 	lastError error     // why it could not be
+	sayAt     time.Time // not earlier is the lack of a file logged again
 	salvager  bool      // a goroutine copies damaged files
 
 	life context.Context // ends with Close
@@ -167,7 +169,8 @@ type state struct {
 
 // Open opens the store, or makes a new one. On a file system that cannot be
 // written to it opens what is there for reading only, and for writing as soon
-// as that is possible. It fails with ErrLocked, ErrNewer or ErrForeign, or
+// as that is possible. Where there is none and no space for one, it holds nothing,
+// and makes the file as soon as there is. It fails with ErrLocked, ErrNewer or ErrForeign, or
 // because the file cannot be read or made. A damaged file is no failure.
 //
 // A file of which more than three quarters, and at least 64 MiB, are unused is
@@ -181,12 +184,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	o.Path = path
 	s := &Store{o: o, turn: make(chan struct{}, 1)}
-	if s.lock, err = lock(ctx, path, o.LockWait); err != nil && !cannotWrite(err) {
-		return nil, err
-	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	s.state.Store(&state{})
-	if err := s.openCurrent(); err != nil {
+	s.lock, err = lock(ctx, path, o.LockWait)
+	switch {
+	case err == nil || cannotWrite(err):
+		err = s.openCurrent()
+	case !s.present():
+		err = unmadeError(err)
+	}
+	if errors.Is(err, errUnmade) {
+		s.startUnmade(err)
+		return s, nil
+	}
+	if err != nil {
 		s.end()
 		s.unlock()
 		return nil, err
