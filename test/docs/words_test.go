@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,7 +15,6 @@ var (
 	inline   = regexp.MustCompile("`([^`\n]+)`")
 	testName = regexp.MustCompile(`^([a-z/]+) (Test\w+|Fuzz\w+)$`)
 	unitName = regexp.MustCompile(`\btlspolicyd[a-z-]*\.(?:service|socket)\b`)
-	flagName = regexp.MustCompile(`--[a-z-]+`)
 )
 
 // Every link within the project leads to a file.
@@ -100,55 +98,4 @@ func TestYAML(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Every command that is named within a sentence or a table exists, with every
-// option that is named with it.
-func TestInlineCommands(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "tlspolicyd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, root+"/cmd/tlspolicyd").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	help := func(words ...string) string {
-		out, err := exec.CommandContext(t.Context(), program, append(words, "--help")...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%q: %v\n%s", words, err, out)
-		}
-		return string(out)
-	}
-	known := map[string]string{}
-	for _, p := range pages(t) {
-		for _, m := range inline.FindAllStringSubmatch(p.text, -1) {
-			rest, ok := strings.CutPrefix(m[1], "tlspolicyd ")
-			if !ok {
-				continue
-			}
-			words := subcommand(rest)
-			name := strings.Join(words, " ")
-			if known[name] == "" {
-				known[name] = help(words...)
-			}
-			if !strings.Contains(known[name], "\n  tlspolicyd "+name) {
-				t.Errorf("%s: there is no command %q, see `%s`", p.name, name, m[1])
-			}
-			for _, flag := range flagName.FindAllString(rest, -1) {
-				if !strings.Contains(known[name], flag) {
-					t.Errorf("%s: %q knows no %s, see `%s`", p.name, name, flag, m[1])
-				}
-			}
-		}
-	}
-	if len(known) < 5 {
-		t.Errorf("only %d commands were found", len(known))
-	}
-}
-
-// subcommand returns the words that name a command: one, or two where there are
-// commands below.
-func subcommand(line string) []string {
-	words := strings.Fields(line)
-	if len(words) > 1 && (words[0] == "cache" || words[0] == "config") {
-		return words[:2]
-	}
-	return words[:1]
 }
