@@ -113,21 +113,18 @@ func serves(have net.Addr, want config.Address) bool {
 	case *net.UnixAddr:
 		return want.Network == "unix" && have.Name == want.Path
 	case *net.TCPAddr:
-		if want.Network != "tcp" || have.Port != int(want.Port) {
-			return false
-		}
-		ip, err := netip.ParseAddr(want.Host)
-		switch {
-		case have.IP.IsUnspecified():
-			return true
-		case want.Host == "":
-			return false
-		default:
-			return err != nil || have.IP.Equal(ip.AsSlice())
-		}
+		return want.Network == "tcp" && have.Port == int(want.Port) && servesHost(have.IP, want.Host)
 	default:
 		return false
 	}
+}
+
+func servesHost(have net.IP, want string) bool {
+	if have.IsUnspecified() || want == "" {
+		return have.IsUnspecified()
+	}
+	ip, err := netip.ParseAddr(want)
+	return err != nil || have.Equal(ip.AsSlice())
 }
 
 func warnExposed(l net.Listener, log *zap.Logger) {
