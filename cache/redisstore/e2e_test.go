@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -175,10 +176,10 @@ func TestContractInADatabaseWithAPrefix(t *testing.T) {
 	server := redis.Start(t, redis.Redis)
 	storetest.RunShared(t, func(t *testing.T) (a, b cache.Shared) {
 		server.Do("FLUSHALL")
-		server.Do("SET", "tlspolicyd:policy:a.example", "of others")
+		server.Do("SET", "tlspolicyd:policy:1:a.example", "of others")
 		return pair(t, Options{URL: mustURL(t, "redis://"+server.Addr+"/3"), Prefix: "mail/tls:"})
 	})
-	if got := server.Do("GET", "tlspolicyd:policy:a.example"); got != "of others" {
+	if got := server.Do("GET", "tlspolicyd:policy:1:a.example"); got != "of others" {
 		t.Errorf("what others keep is %q", got)
 	}
 }
@@ -224,6 +225,74 @@ func TestWhatIsOfNoUseIsNotSaved(t *testing.T) {
 		if got := server.Do("DBSIZE"); got != "0" {
 			t.Errorf("%s: %s keys", name, got)
 		}
+	}
+}
+
+// A relay whose clock is decades behind takes nothing from the others.
+func TestClockThatIsBehind(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	s := start(t, at(t, server))
+	until(t, "in reach", isUp(s))
+	week := 7 * 24 * time.Hour
+	now := time.Now().Truncate(time.Second)
+	newest, stored := record(t, "a.example"), record(t, "a.example")
+	newest.ID, newest.Fetched, newest.Expires = "newest", now.Add(-time.Minute), now.Add(week)
+	stored.ID, stored.Fetched, stored.Expires = "stored", now.Add(-24*time.Hour), now.Add(week)
+	for name, late := range map[string]func() cache.Record{
+		"what it had stored": func() cache.Record { return stored },
+		"what it fetches": func() cache.Record {
+			r := stored
+			r.Fetched = time.Now().Truncate(time.Second)
+			r.Expires = r.Fetched.Add(week)
+			return r
+		},
+	} {
+		mustSave(t, s, newest)
+		synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+			behind, err := Open(at(t, server))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer behind.Close()
+			mustSave(t, behind, late())
+		})
+		if got, err := s.Load(t.Context(), newest.Domain); err != nil || got.ID != newest.ID {
+			t.Errorf("%s: Load = %+v, %v, want the newest", name, got, err)
+		}
+	}
+}
+
+// A relay whose clock is ahead takes nothing away either: nobody would believe
+// what it puts in its place.
+func TestClockThatIsAhead(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	s := open(t, at(t, server))
+	r, ahead := record(t, "a.example"), record(t, "a.example")
+	ahead.ID, ahead.Fetched = "ahead", time.Now().Add(time.Hour).Truncate(time.Second)
+	mustSave(t, s, ahead)
+	wantLoad(t, s, ahead)
+	mustSave(t, s, r)
+	mustSave(t, s, ahead)
+	wantLoad(t, s, r)
+}
+
+// Relays of two versions keep a value each.
+func TestAnotherVersionIsLeftAlone(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	s := open(t, at(t, server))
+	const other = "tlspolicyd:policy:2:a.example"
+	server.Do("SET", other, "2 of tomorrow")
+	r := record(t, "a.example")
+	mustSave(t, s, r)
+	wantLoad(t, s, r)
+	if err := s.Remove(t.Context(), r.Domain); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.RemoveAll(t.Context()); n != 0 || err != nil {
+		t.Errorf("RemoveAll = %d, %v", n, err)
+	}
+	if got := server.Do("GET", other); got != "2 of tomorrow" {
+		t.Errorf("the value of another version is %q", got)
 	}
 }
 

@@ -66,7 +66,7 @@ func eachNode(ctx context.Context, db redis.UniversalClient, f func(context.Cont
 // removeSome takes one step through the keys of node, and removes what it
 // finds: a key for each command, as a cluster wants it.
 func (s *Store) removeSome(ctx context.Context, node *redis.Client, db redis.UniversalClient, cursor uint64) (int, uint64, error) {
-	keys, next, err := node.Scan(ctx, cursor, s.o.Prefix+"policy:*", scanStep).Result()
+	keys, next, err := node.Scan(ctx, cursor, s.keys()+"*", scanStep).Result()
 	if err != nil || len(keys) == 0 {
 		return 0, next, err
 	}

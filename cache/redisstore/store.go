@@ -43,9 +43,6 @@ const poolSize = 16
 // is not to spend its time with greetings.
 const maxDials = 4
 
-// maxAhead is how far in the future a fetch can be without giving way.
-const maxAhead = 5 * time.Minute
-
 // The kinds of calls.
 const (
 	opLoad      = "load"
@@ -161,8 +158,12 @@ func (s *Store) Status() Status {
 }
 
 func (s *Store) key(domain policy.Domain) string {
-	return s.o.Prefix + "policy:" + domain.String()
+	return s.keys() + domain.String()
 }
+
+// keys is what the keys of values begin with. The version of their form is part
+// of it: relays of two versions keep a value each.
+func (s *Store) keys() string { return fmt.Sprintf("%spolicy:%d:", s.o.Prefix, valueVersion) }
 
 func (s *Store) channel() string { return s.o.Prefix + "changed" }
 
@@ -187,10 +188,9 @@ func (s *Store) Load(ctx context.Context, domain policy.Domain) (cache.Record, e
 }
 
 // Save implements cache.Shared. A record that holds no policy, or one that has
-// ended, is of no use to others: nothing is done.
+// ended by the clock of the database, is of no use to others: nothing is done.
 func (s *Store) Save(ctx context.Context, r cache.Record) error {
-	now := time.Now()
-	if !hasPolicy(&r) || !r.Expires.After(now) {
+	if !hasPolicy(&r) {
 		return nil
 	}
 	value, err := encodeValue(&r)
@@ -199,7 +199,7 @@ func (s *Store) Save(ctx context.Context, r cache.Record) error {
 	}
 	return s.call(ctx, opSave, func(ctx context.Context, db redis.UniversalClient) error {
 		return saveScript.Run(ctx, db, []string{s.key(r.Domain)}, value, r.Fetched.Unix(), r.Expires.UnixMilli(),
-			now.Add(maxAhead).Unix(), s.channel(), message(s.id, r.Domain)).Err()
+			int64(maxAhead.Seconds()), s.channel(), message(s.id, r.Domain)).Err()
 	})
 }
 

@@ -20,6 +20,8 @@ const maxValue = 72 << 10
 // the fetch in seconds of Unix time, and a digest of the policy and its id:
 //
 //	1 1767225600 5f70bf18a086007016e948b04aed3b82
+//
+// The version stands for that of the record too.
 const valueVersion = 1
 
 func header(r *cache.Record) string {

@@ -2,7 +2,9 @@ package redisstore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,15 @@ func TestValuesSurviveEncoding(t *testing.T) {
 	got, err := decodeValue(b, r.Domain)
 	if err != nil || !storetest.Equal(got, r) {
 		t.Errorf("got %+v, %v, want %+v", got, err, r)
+	}
+}
+
+// Whoever changes what a value is changes its version, so that relays of the
+// one before find theirs.
+func TestTheFormOfAVersionStays(t *testing.T) {
+	sum := sha256.Sum256(mustEncode(t, fixed(t, "example.com")))
+	if got, want := fmt.Sprintf("%d %x", valueVersion, sum[:8]), "1 c18a01eab46f3fc6"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -62,7 +62,7 @@ func TestPartitionAndHeal(t *testing.T) {
 	await(t, f.relays[2], "c.test", world.Secure("mx.c.test"))
 	f.awaitShared(t, "b.test")
 	f.everybody(t, "a.test", world.Secure("mx1.a.test"))
-	if out := f.redis.Do("EXISTS", "tlspolicyd:policy:c.test"); out != "0" {
+	if out := f.redis.Do("EXISTS", "tlspolicyd:policy:1:c.test"); out != "0" {
 		t.Fatal("a relay that is cut off has saved something")
 	}
 
@@ -133,7 +133,7 @@ func pair(t *testing.T, w *world.World, url string) (a, b *world.Daemon) {
 func exists(t *testing.T, s *redis.Server, domain string) {
 	t.Helper()
 	s.Await("record of "+domain, func() bool {
-		out, err := s.Try("EXISTS", "tlspolicyd:policy:"+domain)
+		out, err := s.Try("EXISTS", "tlspolicyd:policy:1:"+domain)
 		return err == nil && out == "1"
 	})
 }

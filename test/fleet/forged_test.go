@@ -42,14 +42,14 @@ func TestForgedRecords(t *testing.T) {
 			f.everybody(t, domain, world.Secure(mine))
 		}
 	}
-	key := "tlspolicyd:policy:" + domain
-	whole := f.redis.Do("GET", "tlspolicyd:policy:"+domain)
+	key := "tlspolicyd:policy:1:" + domain
+	whole := f.redis.Do("GET", "tlspolicyd:policy:1:"+domain)
 	f.Publish(t, "b.test", "1", world.Enforce(week, "mx.b.test"))
 	for _, write := range [][]string{
 		{"SET", key, "garbage"},
 		{"SET", key, "9 1 00\n\x09whatever"},
 		{"SET", key, strings.Repeat("x", 100_000)},
-		{"SET", "tlspolicyd:policy:b.test", whole}, // of another domain
+		{"SET", "tlspolicyd:policy:1:b.test", whole}, // of another domain
 		{"DEL", key},
 		{"HSET", key, "a", "b"},
 		{"PUBLISH", "tlspolicyd:changed", "garbage"},

@@ -98,7 +98,7 @@ func await(t *testing.T, d *world.Daemon, domain, want string) {
 func (f *fleet) awaitShared(t *testing.T, domain string) {
 	t.Helper()
 	f.redis.Await("record of "+domain, func() bool {
-		out, err := f.redis.Try("EXISTS", "tlspolicyd:policy:"+domain)
+		out, err := f.redis.Try("EXISTS", "tlspolicyd:policy:1:"+domain)
 		return err == nil && out == "1"
 	})
 }
