@@ -16,6 +16,14 @@ import (
 	"tlspolicyd/cache"
 )
 
+// answerError is what a server says is wrong.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
+// RedisError marks an answer of the server.
+func (answerError) RedisError() {}
+
 var errRefused = errors.New("connection refused")
 
 // fakeServer is a database as the breaker sees it.

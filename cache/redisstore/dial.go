@@ -4,18 +4,30 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// sentinelPatience is how long one sentinel may take before another is asked.
-const sentinelPatience = 100 * time.Millisecond
+const (
+	// poolSize is how many calls can be under way, to each server.
+	poolSize = 16
+	// maxDials is how many connections are made at the same time: a burst of
+	// calls is not to spend its time with greetings.
+	maxDials = 4
+	// connectWithin is the most that it may take to connect, and to be let in.
+	// No call waits so long, but the next one finds the connection.
+	connectWithin = 2 * time.Second
+	// sentinelPatience is how long one sentinel may take before another is asked.
+	sentinelPatience = 300 * time.Millisecond
+)
 
-// dialer finds servers and connects to them. The library has one way in, dial;
-// the rest is for connections of our own.
+// dialer finds servers and connects to them.
 type dialer struct {
 	o Options
 	t target
@@ -23,20 +35,57 @@ type dialer struct {
 	mu     sync.Mutex // guards what follows
 	master string     // that the sentinels named last
 	sure   bool       // nothing speaks against that
-	turn   int        // which of the hosts is asked
+	turn   int        // which of the sentinels is asked
+}
+
+// options configure the library. Version 2 of the protocol, no CLIENT SETINFO
+// and no CLIENT MAINT_NOTIFICATIONS are what every server and every user
+// understands; nothing is tried twice, but for the redirections of a cluster.
+// How long a call waits, its context says; half of that may go by without a
+// connection, since the server is to have the rest.
+func (d *dialer) options() *redis.UniversalOptions {
+	return &redis.UniversalOptions{
+		Addrs: d.t.hosts, DB: d.t.db, Dialer: d.dial, CredentialsProviderContext: d.credentials, Protocol: 2,
+		ContextTimeoutEnabled: true, DialTimeout: connectWithin, ReadTimeout: connectWithin, PoolTimeout: d.o.timeout / 2,
+		DialerRetries: 1, MaxRetries: -1, PoolSize: poolSize, MaxConcurrentDials: maxDials, PipelinePoolSize: -1,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+}
+
+func (d *dialer) newClient() redis.UniversalClient {
+	if !d.t.cluster {
+		return redis.NewClient(d.options().Simple())
+	}
+	o := d.options().Cluster()
+	o.DisableRoutingPolicies = true
+	return redis.NewClusterClient(o)
+}
+
+type credentials func(context.Context) (user, password string, err error)
+
+// credentials is called by the library for each connection.
+func (d *dialer) credentials(context.Context) (user, password string, err error) {
+	password, err = d.o.password()
+	return d.t.user, password, err
+}
+
+// named adds the user to an error of logging in.
+func (d *dialer) named(err error) error {
+	return fmt.Errorf("the user %q is not let in: %w", cmp.Or(d.t.user, "default"), err)
 }
 
 // dial connects to a server of the database: the one at addr or, where there
 // are sentinels, the master.
 func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if d.t.service == "" {
-		return d.connect(ctx, addr)
+		return d.connect(ctx, "tcp", addr)
 	}
 	addr, err := d.masterAddr(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := d.connect(ctx, addr)
+	conn, err := d.connect(ctx, "tcp", addr)
 	if err != nil {
 		d.forget(addr)
 	}
@@ -45,9 +94,11 @@ func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 
 // connect connects to addr, with TLS if the URL says so. The certificate must
 // be for the name or the address that was dialled.
-func (d *dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
 	var plain net.Dialer
-	conn, err := plain.DialContext(ctx, "tcp", addr)
+	conn, err := plain.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -75,72 +126,6 @@ func (d *dialer) encrypt(ctx context.Context, conn net.Conn, addr string) (net.C
 	return encrypted, encrypted.HandshakeContext(ctx)
 }
 
-// open connects for a conversation of our own: to the server, the master, or
-// any node of a cluster, each of which says what is published at any other.
-// It ends with ctx.
-func (d *dialer) open(ctx context.Context) (*wire, string, error) {
-	addr := d.host()
-	conn, err := d.dial(ctx, "tcp", addr)
-	if err != nil {
-		d.next(addr)
-		return nil, "", err
-	}
-	if d.t.service != "" {
-		addr = d.current()
-	}
-	w := newWire(conn)
-	password, err := d.o.password()
-	if err == nil {
-		err = d.login(ctx, w, password)
-	}
-	if err != nil {
-		conn.Close()
-		return nil, "", err
-	}
-	return w, addr, nil
-}
-
-// login says who we are, if there is a password.
-func (d *dialer) login(ctx context.Context, w *wire, password string) error {
-	if password == "" {
-		return nil
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := w.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
-	if _, err := w.ask("AUTH", d.user(), password); err != nil {
-		return d.named(err)
-	}
-	return nil
-}
-
-// user is who we are; without a name in the URL it is the one that every
-// server has.
-func (d *dialer) user() string { return cmp.Or(d.t.user, "default") }
-
-// named adds the user to an error of logging in.
-func (d *dialer) named(err error) error {
-	return fmt.Errorf("the user %q is not let in: %w", d.user(), err)
-}
-
-// host returns the host of the URL whose turn it is.
-func (d *dialer) host() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.t.hosts[d.turn]
-}
-
-// next gives the turn to the next host, if it is that of the given one.
-func (d *dialer) next(host string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.t.hosts[d.turn] == host {
-		d.turn = (d.turn + 1) % len(d.t.hosts)
-	}
-}
-
 // masterAddr returns the master that the sentinels named last, or asks them.
 func (d *dialer) masterAddr(ctx context.Context) (string, error) {
 	d.mu.Lock()
@@ -151,13 +136,6 @@ func (d *dialer) masterAddr(ctx context.Context) (string, error) {
 	}
 	master, _, err := d.findMaster(ctx)
 	return master, err
-}
-
-// current returns the master that the sentinels named last.
-func (d *dialer) current() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.master
 }
 
 // forget says that the master may be another one by now.
@@ -174,7 +152,7 @@ func (d *dialer) forget(master string) {
 // the next time: its neighbours may lag behind.
 func (d *dialer) findMaster(ctx context.Context) (master string, moved bool, err error) {
 	for range d.t.hosts {
-		sentinel := d.host()
+		sentinel := d.asked()
 		if master, err = d.askSentinel(ctx, sentinel); err == nil {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -182,47 +160,54 @@ func (d *dialer) findMaster(ctx context.Context) (master string, moved bool, err
 			d.master, d.sure = master, true
 			return master, moved, nil
 		}
-		d.next(sentinel)
+		d.pass(sentinel)
 	}
 	return "", false, err
 }
 
+// asked returns the sentinel whose turn it is.
+func (d *dialer) asked() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.t.hosts[d.turn]
+}
+
+// pass gives the turn to the next sentinel, if it is that of the given one.
+func (d *dialer) pass(sentinel string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.t.hosts[d.turn] == sentinel {
+		d.turn = (d.turn + 1) % len(d.t.hosts)
+	}
+}
+
+// askSentinel asks one sentinel. It is told the user and password of the
+// database only if it wants to know who asks.
 func (d *dialer) askSentinel(ctx context.Context, sentinel string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, sentinelPatience)
 	defer cancel()
-	conn, err := d.connect(ctx, sentinel)
-	if err != nil {
-		return "", fmt.Errorf("sentinel %s: %w", sentinel, err)
+	addr, err := d.askAs(ctx, sentinel, nil)
+	if redis.HasErrorPrefix(err, "NOAUTH") && d.o.PasswordFile != "" {
+		addr, err = d.askAs(ctx, sentinel, d.credentials)
 	}
-	defer conn.Close()
-	w := newWire(conn)
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := w.SetDeadline(deadline); err != nil {
-			return "", err
-		}
-	}
-	r, err := w.ask("SENTINEL", "get-master-addr-by-name", d.t.service)
-	if err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
-		r, err = d.askAgain(ctx, w)
+	if errors.Is(err, redis.Nil) || err == nil && (len(addr) != 2 || addr[0] == "") {
+		err = fmt.Errorf("it knows no service %q", d.t.service)
 	}
 	if err != nil {
 		return "", fmt.Errorf("sentinel %s: %w", sentinel, err)
 	}
-	if len(r.items) != 2 || r.items[0].text == "" {
-		return "", fmt.Errorf("sentinel %s: it knows no service %q", sentinel, d.t.service)
-	}
-	return net.JoinHostPort(r.items[0].text, r.items[1].text), nil
+	return net.JoinHostPort(addr[0], addr[1]), nil
 }
 
-// askAgain asks a sentinel that wants to know who asks: the user of the
-// database, with the same password.
-func (d *dialer) askAgain(ctx context.Context, w *wire) (reply, error) {
-	password, err := d.o.password()
-	if err != nil {
-		return reply{}, err
-	}
-	if err := d.login(ctx, w, password); err != nil {
-		return reply{}, err
-	}
-	return w.ask("SENTINEL", "get-master-addr-by-name", d.t.service)
+func (d *dialer) askAs(ctx context.Context, sentinel string, who credentials) (addr []string, err error) {
+	o := d.options().Simple()
+	o.Addr, o.DB, o.Dialer, o.CredentialsProviderContext = sentinel, 0, d.connect, who
+	client := redis.NewSentinelClient(o)
+	defer client.Close()
+	err = safely(func() error {
+		answer := client.GetMasterAddrByName(ctx, d.t.service)
+		addr = answer.Val()
+		return answer.Err()
+	})
+	return addr, err
 }

@@ -3,13 +3,19 @@
 package redisstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"tlspolicyd/cache"
+	"tlspolicyd/resolver/policy"
 	"tlspolicyd/test/redis"
 )
 
@@ -59,7 +65,11 @@ func TestFailoverOfAMasterThatHangs(t *testing.T) {
 	awaitBehind(t, a)
 	awaitBehind(t, b)
 	master.Stop()
-	until(t, "another master", func() bool { return a.dialer.current() == replica.Addr && b.dialer.current() == replica.Addr })
+	named := func(s *Store) bool {
+		addr, err := s.dialer.masterAddr(t.Context())
+		return err == nil && addr == replica.Addr
+	}
+	until(t, "another master", func() bool { return named(a) && named(b) })
 	until(t, "in reach", isUp(a))
 	until(t, "in reach", isUp(b))
 	master.Continue()
@@ -172,4 +182,102 @@ func TestMasterOfAClusterIsKilled(t *testing.T) {
 	if n, err := b.RemoveAll(t.Context()); n != len(all)+1 || err != nil {
 		t.Errorf("RemoveAll = %d, %v, want %d", n, err, len(all)+1)
 	}
+}
+
+// A node that takes connections and says nothing is not asked for ever.
+func TestNewsPastANodeThatHangs(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Redis)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := start(t, at(t, server))
+	b := open(t, Options{URL: mustURL(t, "redis+cluster://"+l.Addr().String()+","+server.Addr)})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { b.listen(ctx) })
+	for ctx.Err() == nil {
+		publish(t, a, "1 stranger a.example")
+		select {
+		case <-b.news.changed:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	t.Errorf("no news within %s, though the second node is well", patience)
+}
+
+// The node on which the channel would lie hangs; news still come by another.
+func TestNewsInAClusterOfWhichANodeHangs(t *testing.T) {
+	t.Parallel()
+	servers := redis.StartCluster(t)
+	var hosts []string
+	for _, s := range servers {
+		hosts = append(hosts, s.Addr)
+	}
+	s := start(t, Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))})
+	awaitBehind(t, s)
+	until(t, "the subscription", func() bool { return told(t, s, servers) })
+	db, ok := s.db().(*goredis.ClusterClient)
+	if !ok {
+		t.Fatal("no client for a cluster")
+	}
+	node, err := db.MasterForKey(t.Context(), s.channel())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var others []*redis.Server
+	for _, server := range servers {
+		if server.Addr != node.Options().Addr {
+			others = append(others, server)
+			continue
+		}
+		server.Stop()
+		defer server.Continue()
+	}
+	until(t, "news by another node", func() bool { return told(t, s, others) })
+}
+
+// told publishes at each server, and reports whether s is told by any.
+func told(t *testing.T, s *Store, servers []*redis.Server) bool {
+	t.Helper()
+	for _, server := range servers {
+		server.Do("PUBLISH", s.channel(), "1 stranger a.example")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	for {
+		news, err := s.Next(ctx)
+		if err != nil || news.Changed != (policy.Domain{}) {
+			return err == nil
+		}
+	}
+}
+
+// A replica takes the place of a master of a cluster.
+func TestFailoverInACluster(t *testing.T) {
+	t.Parallel()
+	servers := redis.StartClusterWithReplicas(t)
+	var hosts []string
+	for _, s := range servers {
+		hosts = append(hosts, s.Addr)
+	}
+	o := Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))}
+	a, b := start(t, o), start(t, o)
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	awaitTold(t, a, b)
+	servers[0].Kill() // a master; it does not come back
+	for i := range 30 {
+		r := record(t, fmt.Sprintf("d%d.example", i))
+		until(t, "saved", func() bool { return a.Save(t.Context(), r) == nil })
+		until(t, "loaded", func() bool { _, err := b.Load(t.Context(), r.Domain); return err == nil })
+	}
+	until(t, "in reach", isUp(a))
+	until(t, "in reach", isUp(b))
+	awaitTold(t, a, b)
 }

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"errors"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 )
@@ -16,7 +17,10 @@ const (
 	maxDepth    = 16        // of arrays in arrays
 )
 
-var errNotRedis = errors.New("the server answers what no Redis does")
+var (
+	errNotRedis = errors.New("the server answers what no Redis does")
+	errHalf     = errors.New("the server fell silent in the middle of a reply")
+)
 
 // guard follows the framing of what a server says (RESP 2), and ends a
 // connection on which it announces more than makes sense.
@@ -40,10 +44,15 @@ func guarded(conn net.Conn) net.Conn {
 	return g
 }
 
+// Read also ends a connection that falls silent within a reply: the library
+// would go on in the middle of it as if it were the next one.
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
 	if bad := g.framing.follow(p[:n]); bad != nil {
 		return 0, bad
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !g.framing.between() {
+		return n, errHalf
 	}
 	return n, err
 }
@@ -56,6 +65,9 @@ type framing struct {
 	open   []int  // elements that are outstanding, by depth
 	sum    int    // of open
 }
+
+// between reports whether no reply has begun that has not ended.
+func (f *framing) between() bool { return f.skip == 0 && f.length == 0 && f.sum == 0 }
 
 func (f *framing) follow(b []byte) error {
 	for len(b) > 0 {

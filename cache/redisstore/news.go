@@ -3,10 +3,11 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"tlspolicyd/cache"
@@ -19,11 +20,9 @@ const (
 	// maxMessage is the longest message that is looked at: a domain has 253
 	// bytes at most.
 	maxMessage = 300
-	// pongWithin is how long a server may be silent that is asked each second
-	// whether it is still there.
-	pongWithin = 3 * time.Second
-	// connectWithin is the most that a subscription may take.
-	connectWithin = 2 * time.Second
+	// maxSilent is for how many seconds a server may be silent that is asked in
+	// each whether it is still there.
+	maxSilent = 3
 )
 
 // news waits to be asked for.
@@ -101,64 +100,52 @@ func (s *Store) listen(ctx context.Context) {
 	})
 }
 
-// subscribe connects, and hears what is published until that ends.
+// subscribe connects, and hears what is published until that ends: with ctx,
+// with the client, when another takes its place, or with a server that says
+// nothing. The library's channels are not used, as they panic where nobody can
+// recover if a server answers what none does.
 func (s *Store) subscribe(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, connectWithin)
-	w, addr, err := s.dialer.open(limited)
-	cancel()
-	if err != nil {
-		return err
-	}
-	ctx, cancel = context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() {
-		<-ctx.Done()
-		w.Close() // which ends hear
-	})
-	if err := w.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if err := w.send("SUBSCRIBE", s.channel()); err != nil {
-		return err
-	}
-	wg.Go(func() { s.ping(ctx, cancel, w, addr) })
-	return s.hear(w)
-}
-
-// ping makes a server that is alive say something, and leaves one that is no
-// longer the master.
-func (s *Store) ping(ctx context.Context, leave func(), w *wire, addr string) {
-	everySecond(ctx, func(context.Context) {
-		err := w.SetWriteDeadline(time.Now().Add(time.Second))
-		if err == nil {
-			err = w.send("PING")
-		}
-		if err != nil || s.t.service != "" && s.dialer.current() != addr {
-			leave()
-		}
-	})
-}
-
-// hear reads what is published.
-func (s *Store) hear(w *wire) error {
-	for {
-		if err := w.SetReadDeadline(time.Now().Add(pongWithin)); err != nil {
+	sub := s.db().Subscribe(ctx) // to nothing, which asks nobody yet
+	defer sub.Close()
+	stop := context.AfterFunc(ctx, func() { sub.Close() })
+	defer stop()
+	return s.explained(safely(func() error {
+		// In a cluster a PING goes to any node. SUBSCRIBE would always go to the
+		// same one, and that may be the one that hangs.
+		if err := sub.Ping(ctx); err != nil {
 			return err
 		}
-		r, err := w.read()
-		if err != nil {
+		if err := sub.Subscribe(ctx, s.channel()); err != nil {
 			return err
 		}
-		if len(r.items) != 3 {
-			continue
+		return s.hear(ctx, sub)
+	}))
+}
+
+// hear reads what is published. A server that is silent is asked whether it is
+// still there; before the first answer, silence is taken for "no".
+func (s *Store) hear(ctx context.Context, sub *redis.PubSub) error {
+	for silent := maxSilent - 1; ; {
+		m, err := sub.ReceiveTimeout(ctx, time.Second)
+		var slow net.Error
+		switch {
+		case err == nil:
+			silent = 0
+		case !errors.As(err, &slow) || !slow.Timeout():
+			return err
+		default:
+			if silent++; silent == maxSilent {
+				return err
+			}
+			if err := sub.Ping(ctx); err != nil {
+				return err
+			}
 		}
-		switch r.items[0].text {
-		case "subscribe":
+		switch m := m.(type) {
+		case *redis.Subscription:
 			s.breaker.note(opSubscribe, nil)
-		case "message":
-			s.heard(r.items[2].text)
+		case *redis.Message:
+			s.heard(m.Payload)
 		}
 	}
 }

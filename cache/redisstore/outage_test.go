@@ -224,7 +224,7 @@ func TestStopped(t *testing.T) {
 		t.Errorf("after 12 failed calls: %v", err)
 	}
 	// Long enough for the subscription to give up.
-	time.Sleep(pongWithin + time.Second)
+	time.Sleep((maxSilent + 1) * time.Second)
 	server.Continue()
 	until(t, "in reach", isUp(a))
 	wantLoad(t, a, r)

@@ -29,19 +29,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.uber.org/zap"
 
 	"tlspolicyd/cache"
 	"tlspolicyd/resolver/policy"
 )
-
-// poolSize is how many calls can be under way, to each server.
-const poolSize = 16
-
-// maxDials is how many connections are made at the same time: a burst of calls
-// is not to spend its time with greetings.
-const maxDials = 4
 
 // The kinds of calls.
 const (
@@ -97,40 +89,13 @@ func Open(o Options) (*Store, error) {
 		dialer:  &dialer{o: o, t: t},
 		breaker: newBreaker(o.Log.With(zap.String("address", address(o.URL)))),
 	}
-	s.client = s.newClient()
+	s.client = s.dialer.newClient()
 	return s, nil
 }
 
 type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
-
-// newClient configures the library. Version 2 of the protocol, no CLIENT
-// SETINFO and no CLIENT MAINT_NOTIFICATIONS are what every server and every user
-// understands; nothing is tried twice, but for the redirections of a cluster.
-func (s *Store) newClient() redis.UniversalClient {
-	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if s.t.cluster {
-		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs: s.t.hosts, Dialer: s.dialer.dial, CredentialsProviderContext: s.credentials, Protocol: 2,
-			ContextTimeoutEnabled: true, DialTimeout: s.o.timeout, DialerRetries: 1,
-			ReadTimeout: s.o.timeout, PoolTimeout: s.o.timeout, PoolSize: poolSize, MaxConcurrentDials: maxDials, PipelinePoolSize: -1,
-			DisableIdentity: true, MaintNotificationsConfig: quiet, DisableRoutingPolicies: true,
-		})
-	}
-	return redis.NewClient(&redis.Options{
-		Addr: s.t.hosts[0], Dialer: s.dialer.dial, CredentialsProviderContext: s.credentials, Protocol: 2, DB: s.t.db,
-		ContextTimeoutEnabled: true, DialTimeout: s.o.timeout, DialerRetries: 1, MaxRetries: -1,
-		ReadTimeout: s.o.timeout, PoolTimeout: s.o.timeout, PoolSize: poolSize, MaxConcurrentDials: maxDials, PipelinePoolSize: -1,
-		DisableIdentity: true, MaintNotificationsConfig: quiet,
-	})
-}
-
-// credentials is called by the library for each connection.
-func (s *Store) credentials(context.Context) (user, password string, err error) {
-	password, err = s.o.password()
-	return s.t.user, password, err
-}
 
 func (s *Store) db() redis.UniversalClient {
 	s.mu.RLock()
@@ -142,7 +107,7 @@ func (s *Store) db() redis.UniversalClient {
 func (s *Store) renew() {
 	s.mu.Lock()
 	old := s.client
-	s.client = s.newClient()
+	s.client = s.dialer.newClient()
 	s.mu.Unlock()
 	_ = old.Close() // what is closed is not used again
 }

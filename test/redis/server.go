@@ -247,18 +247,37 @@ func StartSentinel(t testing.TB, s *Server, config string) {
 	s.Start()
 }
 
-// StartCluster starts a cluster of three masters, with more arguments for each.
-func StartCluster(t testing.TB, args ...string) []*Server {
+// StartCluster starts a cluster of three masters.
+func StartCluster(t testing.TB) []*Server {
+	t.Helper()
+	return startCluster(t, 3)
+}
+
+// StartClusterWithReplicas starts a cluster of three masters, which come first,
+// and a replica of each.
+func StartClusterWithReplicas(t testing.TB) []*Server {
+	t.Helper()
+	all := startCluster(t, 6, "--cluster-replicas", "1")
+	for _, s := range all[3:] {
+		s.Await("replica", func() bool {
+			out, err := s.Try("INFO", "replication")
+			return err == nil && strings.Contains(out, "master_link_status:up")
+		})
+	}
+	return all
+}
+
+func startCluster(t testing.TB, size int, how ...string) []*Server {
 	t.Helper()
 	var all []*Server
 	create := []string{"--cluster", "create"}
-	for range 3 {
-		s := Start(t, Redis, append([]string{
-			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(t)), "--cluster-node-timeout", "2000",
-		}, args...)...)
+	for range size {
+		s := Start(t, Redis, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(t)),
+			"--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
 		all, create = append(all, s), append(create, s.Addr)
 	}
-	if out, err := exec.Command("redis-cli", append(create, "--cluster-yes")...).CombinedOutput(); err != nil {
+	create = append(append(create, how...), "--cluster-yes")
+	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, s := range all {

@@ -1,16 +1,16 @@
 package redisstore
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/url"
+	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"tlspolicyd/cache"
@@ -65,32 +65,9 @@ func TestFraming(t *testing.T) {
 	}
 }
 
-func TestReplies(t *testing.T) {
-	for _, text := range sound {
-		rd := bufio.NewReader(iotest.OneByteReader(strings.NewReader(text)))
-		var answer answerError
-		if r, err := readReply(rd, 0); err != nil && !errors.As(err, &answer) {
-			t.Errorf("%q: %+v, %v", text, r, err)
-		}
-	}
-	for name, text := range unsound {
-		if r, err := readReply(bufio.NewReader(strings.NewReader(text)), 0); err == nil {
-			t.Errorf("%s: %+v", name, r)
-		}
-	}
-	long := "*3\r\n+message\r\n+c\r\n$5000\r\n" + strings.Repeat("x", 5000) + "\r\n+next\r\n"
-	rd := bufio.NewReader(strings.NewReader(long))
-	if r, err := readReply(rd, 0); err != nil || len(r.items) != 3 || r.items[2].text != "" {
-		t.Errorf("a long text: %+v, %v", r, err)
-	}
-	if r, err := readReply(rd, 0); err != nil || r.text != "next" {
-		t.Errorf("after a long text: %+v, %v", r, err)
-	}
-}
-
-// FuzzReply: nothing that a server says makes the guard or the reader panic or
-// go beyond their limits.
-func FuzzReply(f *testing.F) {
+// FuzzFraming: nothing that a server says makes the guard panic, or follow it
+// beyond the limits.
+func FuzzFraming(f *testing.F) {
 	for _, text := range sound {
 		f.Add([]byte(text))
 	}
@@ -98,15 +75,21 @@ func FuzzReply(f *testing.F) {
 		f.Add([]byte(text[:min(len(text), 64)]))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var g framing
-		_ = g.follow(b) // must not panic
-		if g.sum < 0 || len(g.open) > maxDepth+1 {
-			t.Errorf("%+v", g)
+		var whole, single framing
+		err := whole.follow(b)
+		if whole.sum < 0 || whole.sum > 2*maxElements || len(whole.open) > maxDepth+1 || whole.skip > maxBulk+2 {
+			t.Errorf("%+v", whole)
 		}
-		rd := bufio.NewReader(bytes.NewReader(b))
-		r, err := readReply(rd, 0)
-		if err == nil && (len(r.items) > maxItems || len(r.text) > maxBulk) {
-			t.Errorf("%+v", r)
+		for i := range b {
+			if single.follow(b[i:i+1]) != nil {
+				if err == nil {
+					t.Errorf("byte %d is wrong only by itself", i)
+				}
+				return
+			}
+		}
+		if err != nil {
+			t.Errorf("%v, but not byte by byte", err)
 		}
 	})
 }
@@ -129,26 +112,51 @@ func TestHostileServer(t *testing.T) {
 	}
 }
 
-// against opens a store whose server says the same to everything.
+// What a server announces is not believed: no room is made for it.
+func TestAnnouncedButNotSent(t *testing.T) {
+	for name, text := range map[string]string{
+		"a long string":   "$536870912\r\n",
+		"in a message":    "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$536870912\r\n",
+		"a large array":   "*50000000\r\n",
+		"in half a reply": "+PONG\r\n$100\r\n|$536870912\r\n", // the rest comes too late
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := against(t, "-ERR unknown command\r\n|"+text) // to HELLO, and then
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := s.Load(t.Context(), storetest.Domain(t, "a.example")); err == nil {
+				t.Error("Load: no error")
+			}
+			if err := s.subscribe(t.Context()); err == nil {
+				t.Error("the subscription has ended without an error")
+			}
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+				t.Errorf("%d bytes were allocated", n)
+			}
+		})
+	}
+}
+
+// against opens a store whose server says the same to everybody: what stands
+// before each | at once, after something was asked, and then more when the
+// subscription has lost its patience for the first time.
 func against(t *testing.T, text string) *Store {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			_, _ = io.WriteString(conn, text) // The client may have gone.
-			_, _ = conn.Read(make([]byte, 1024))
-			conn.Close()
+			wg.Go(func() { say(conn, strings.Split(text, "|")) })
 		}
-	}()
+	})
 	s, err := Open(Options{URL: &url.URL{Scheme: "redis", Host: l.Addr().String()}})
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +164,19 @@ func against(t *testing.T, text string) *Store {
 	t.Cleanup(func() {
 		s.Close()
 		l.Close()
-		<-done
+		wg.Wait()
 	})
 	return s
+}
+
+// say says the parts, each after something was heard or a while has passed.
+func say(conn net.Conn, parts []string) {
+	defer conn.Close()
+	for _, part := range append(parts, "") {
+		_ = conn.SetReadDeadline(time.Now().Add(1200 * time.Millisecond))
+		if _, err := conn.Read(make([]byte, 1024)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		_, _ = io.WriteString(conn, part) // The client may have gone.
+	}
 }
