@@ -14,9 +14,13 @@ import (
 	"tlspolicyd/cache"
 )
 
-// maxFailures is how many calls in a row fail before the database counts as out
-// of reach.
-const maxFailures = 3
+const (
+	// maxFailures is how many calls in a row fail before the database counts as
+	// out of reach.
+	maxFailures = 3
+	// repeatAfter is how soon the log is told the same again.
+	repeatAfter = time.Minute
+)
 
 // Status is the state of the connection to the database.
 type Status struct {
@@ -43,6 +47,8 @@ const (
 // breaker knows whether the database is in reach, so that only few have to wait
 // to find out that it is not. It opens after maxFailures failed calls in a row,
 // and closes with a success of the probe; it never opens while nobody probes.
+// What does not count: a call that got no connection, as too many others had
+// one, and a call that failed while another was answered.
 // Changes are logged, calls are not.
 type breaker struct {
 	log *zap.Logger
@@ -50,14 +56,45 @@ type breaker struct {
 	mu       sync.Mutex // guards what follows
 	state    state
 	since    time.Time
+	before   time.Duration // how long the state before had lasted
 	failures int
-	err      error            // why it is down
-	refused  map[string]error // what the server does not do, by the kind of call
+	answered time.Time // when the last call was
+	err      error     // why it is down
 	probed   bool
+	reach    teller
+	ops      map[string]*duty // by the kind of call
+}
+
+// duty is whether the server does what it is asked: down means that it does not.
+type duty struct {
+	err error
+	teller
+}
+
+// teller keeps what flaps from filling the log.
+type teller struct {
+	told state
+	at   [down + 1]time.Time // when each state was told
+}
+
+// due reports whether to log that s is the state, and takes that for done.
+func (t *teller) due(s state) bool {
+	if s == t.told || s == untried || time.Since(t.at[s]) < repeatAfter {
+		return false
+	}
+	if t.told != untried { // the first contact is no return
+		t.at[s] = time.Now()
+	}
+	t.told = s
+	return true
 }
 
 func newBreaker(log *zap.Logger) *breaker {
-	return &breaker{log: log, since: time.Now(), refused: map[string]error{}}
+	b := &breaker{log: log, since: time.Now(), ops: map[string]*duty{}}
+	for _, op := range ops {
+		b.ops[op] = &duty{teller: teller{told: up}}
+	}
+	return b
 }
 
 // allow returns the reason not to ask the database, if there is one.
@@ -81,19 +118,17 @@ func (b *breaker) probing(is bool) {
 }
 
 // done counts a call of the kind op, of which allow had said nothing.
-func (b *breaker) done(op string, err error) {
+func (b *breaker) done(op string, begun time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.heed(op, err)
 	switch classify(err) {
-	case answered:
-		b.failures = 0
-		b.refuse(op, nil)
-	case refusal:
-		b.failures = 0
-		b.refuse(op, err)
+	case answered, refusal:
+		b.failures, b.answered = 0, time.Now()
 	case outage:
-		b.fail(err)
+		b.fail(begun, err)
 	}
+	b.report()
 }
 
 // note takes note of what the server says to op, without counting the failures
@@ -101,33 +136,43 @@ func (b *breaker) done(op string, err error) {
 func (b *breaker) note(op string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.heed(op, err)
+	b.report()
+}
+
+func (b *breaker) heed(op string, err error) {
 	switch classify(err) {
 	case answered:
-		b.refuse(op, nil)
+		b.ops[op].err = nil
 	case refusal:
-		b.refuse(op, err)
+		b.ops[op].err = err
 	}
 }
 
 // probe counts a try of the database, and reports whether that was its return.
-func (b *breaker) probe(err error) bool {
+func (b *breaker) probe(begun time.Time, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if classify(err) == outage {
-		b.fail(err)
+	defer b.report()
+	switch classify(err) {
+	case outage:
+		b.fail(begun, err)
 		return false
-	}
-	b.failures = 0
-	if b.state == up {
+	case nothing:
 		return false
 	}
 	back := b.state == down
-	b.log.Info("the shared store is in reach", zap.Duration("after", time.Since(b.since)))
-	b.change(up)
+	b.failures, b.answered = 0, time.Now()
+	if b.state != up {
+		b.change(up)
+	}
 	return back
 }
 
-func (b *breaker) fail(err error) {
+func (b *breaker) fail(begun time.Time, err error) {
+	if b.answered.After(begun) {
+		return
+	}
 	b.failures++
 	if b.state == down {
 		b.err = err
@@ -135,28 +180,31 @@ func (b *breaker) fail(err error) {
 	if b.failures < maxFailures || b.state == down || !b.probed {
 		return
 	}
-	b.err = err
 	b.change(down)
-	b.log.Warn("the shared store is out of reach; this relay goes on with what it knows itself", zap.Error(err))
+	b.err = err
 }
 
 func (b *breaker) change(s state) {
-	b.state, b.since, b.failures = s, time.Now(), 0
-	if s != down {
-		b.err = nil
-	}
+	b.before = time.Since(b.since)
+	b.state, b.since, b.failures, b.err = s, time.Now(), 0, nil
 }
 
-// refuse notes that the server does, or does not do, what op asks of it.
-func (b *breaker) refuse(op string, err error) {
-	old := b.refused[op]
+// report logs what has changed.
+func (b *breaker) report() {
 	switch {
-	case err == nil && old != nil:
-		delete(b.refused, op)
-		b.log.Info("the shared store does again what it is asked", zap.String("op", op))
-	case err != nil && old == nil:
-		b.refused[op] = err
-		b.log.Warn("the shared store refuses what it is asked", zap.String("op", op), zap.Error(err))
+	case !b.reach.due(b.state):
+	case b.state == up:
+		b.log.Info("the shared store is in reach", zap.Duration("after", b.before))
+	default:
+		b.log.Warn("the shared store is out of reach; this relay goes on with what it knows itself", zap.Error(b.err))
+	}
+	for _, op := range ops {
+		switch d := b.ops[op]; {
+		case d.err == nil && d.due(up):
+			b.log.Info("the shared store does again what it is asked", zap.String("op", op))
+		case d.err != nil && d.due(down):
+			b.log.Warn("the shared store refuses what it is asked", zap.String("op", op), zap.Error(d.err))
+		}
 	}
 }
 
@@ -164,8 +212,8 @@ func (b *breaker) status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Status{Up: b.state == up, Since: b.since, Err: b.err}
-	for _, op := range []string{opSubscribe, opRemove, opLoad, opSave} {
-		if err := b.refused[op]; b.err == nil && err != nil {
+	for _, op := range ops {
+		if err := b.ops[op].err; b.err == nil && err != nil {
 			s.Err = err
 		}
 	}
@@ -179,7 +227,7 @@ const (
 	answered class = iota // it does what it is asked
 	refusal               // it answers, but does not do this
 	outage                // it cannot be asked
-	nothing               // who asked gave up
+	nothing               // it was not asked: the caller has gone, or too many are asking
 )
 
 // noServer is how answers begin that every command gets: the server does not
@@ -192,7 +240,7 @@ func classify(err error) class {
 	switch {
 	case err == nil, errors.Is(err, cache.ErrNotFound), errors.Is(err, cache.ErrDamaged):
 		return answered
-	case errors.Is(err, errGivenUp):
+	case errors.Is(err, errGivenUp), errors.Is(err, redis.ErrPoolTimeout):
 		return nothing
 	case !errors.As(err, &answer):
 		return outage

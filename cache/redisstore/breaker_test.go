@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -57,13 +59,15 @@ func (f *fakeServer) call() error {
 		return err
 	}
 	f.asked++
+	begun := time.Now()
 	err := f.answer()
-	f.b.done(opLoad, err)
+	f.b.done(opLoad, begun, err)
 	return err
 }
 
 func (f *fakeServer) probe(context.Context) {
-	f.b.probe(f.answer())
+	begun := time.Now()
+	f.b.probe(begun, f.answer())
 }
 
 // look runs the probe until the test ends.
@@ -196,6 +200,7 @@ func TestWhatCountsAsFailure(t *testing.T) {
 		{"refused connection", errRefused, outage},
 		{"too late", context.DeadlineExceeded, outage},
 		{"the caller gave up", givenUp(t.Context()), nothing},
+		{"too many are asking", fmt.Errorf("x: %w", redis.ErrPoolTimeout), nothing},
 		{"no such right", answerError("NOPERM this user has no permissions"), refusal},
 		{"no memory", answerError("OOM command not allowed"), refusal},
 		{"a replica", answerError("READONLY You can't write"), refusal},
@@ -230,21 +235,84 @@ func TestSuccessBetweenFailuresKeepsItClosed(t *testing.T) {
 func TestRefusalsAreLoggedOnce(t *testing.T) {
 	f, logs := newFake()
 	f.b.probing(true)
-	f.b.probe(nil)
+	f.b.probe(time.Now(), nil)
 	full := answerError("OOM x")
 	for range 100 {
-		f.b.done(opSave, full)
-		f.b.done(opLoad, nil)
-		f.b.probe(nil)
+		f.b.done(opSave, time.Now(), full)
+		f.b.done(opLoad, time.Now(), nil)
+		f.b.probe(time.Now(), nil)
 	}
 	if s := f.b.status(); !s.Up || !errors.Is(s.Err, full) {
 		t.Errorf("status %+v", s)
 	}
-	f.b.done(opSave, nil)
+	f.b.done(opSave, time.Now(), nil)
 	if s := f.b.status(); !s.Up || s.Err != nil {
 		t.Errorf("status %+v", s)
 	}
 	if got := logged(logs); got != "up refuses does" {
 		t.Errorf("logged %q", got)
 	}
+}
+
+// In a burst, many calls wait for a connection until their time is over.
+func TestFailuresBesideAnAnswerDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newFake()
+		f.b.probing(true)
+		f.b.probe(time.Now(), nil)
+		begun := time.Now()
+		time.Sleep(200 * time.Millisecond)
+		f.b.done(opLoad, begun, nil)
+		time.Sleep(50 * time.Millisecond)
+		for range 1000 {
+			f.b.done(opLoad, begun, context.DeadlineExceeded)
+		}
+		if err := f.b.allow(); err != nil {
+			t.Errorf("a server that answers is out of reach: %v", err)
+		}
+		begun = time.Now()
+		time.Sleep(250 * time.Millisecond)
+		for range maxFailures {
+			f.b.done(opLoad, begun, context.DeadlineExceeded)
+		}
+		if err := f.b.allow(); !errors.Is(err, cache.ErrUnavailable) {
+			t.Errorf("a server that answers no more: %v", err)
+		}
+	})
+}
+
+// What flaps is told once a minute, and how it ends is told too.
+func TestFlappingIsToldOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, logs := newFake()
+		f.b.probing(true)
+		full := answerError("OOM x")
+		f.b.probe(time.Now(), nil)
+		for range 299 { // five minutes
+			f.b.done(opSave, time.Now(), full)
+			f.b.done(opSave, time.Now(), nil)
+			for range maxFailures {
+				f.b.probe(time.Now(), errRefused)
+			}
+			f.b.probe(time.Now(), nil)
+			time.Sleep(time.Second)
+		}
+		told := map[string]int{}
+		for _, word := range strings.Fields(logged(logs)) {
+			told[word]++
+		}
+		if want := map[string]int{"up": 6, "down": 5, "refuses": 5, "does": 5}; !maps.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		f.b.done(opSave, time.Now(), full)
+		f.b.probe(time.Now(), errRefused)
+		f.b.probe(time.Now(), errRefused)
+		f.b.probe(time.Now(), errRefused)
+		f.b.probe(time.Now(), nil)
+		time.Sleep(2 * repeatAfter)
+		f.b.probe(time.Now(), nil)
+		if got := logged(logs); got != "refuses" {
+			t.Errorf("logged %q", got)
+		}
+	})
 }

@@ -329,3 +329,46 @@ func TestGivenUpIsNoOutage(t *testing.T) {
 		t.Error("callers who gave up opened the breaker")
 	}
 }
+
+// A burst of calls, at a server that is well and 20 ms away: many wait for a
+// connection until their time is over.
+func TestBurstIsNoOutage(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	p := startProxy(t, server.Addr)
+	p.delay.Store(int64(20 * time.Millisecond))
+	s := start(t, Options{URL: mustURL(t, "redis://"+p.addr)})
+	until(t, "in reach", isUp(s))
+	d := domainOf(t, "a.example")
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			if _, err := s.Load(context.Background(), d); errors.Is(err, cache.ErrUnavailable) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if isDown(s)() {
+		t.Errorf("a server that is well is out of reach: %v", s.breaker.allow())
+	}
+}
+
+// A server so far away that a call has the time for one question only.
+func TestFarAway(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Redis)
+	protect(t, server)
+	p := startProxy(t, server.Addr)
+	p.delay.Store(int64(150 * time.Millisecond))
+	s := start(t, withUser(t, "redis://tlspolicyd@"+p.addr))
+	until(t, "in reach", isUp(s))
+	for range 3 {
+		if _, err := s.Load(t.Context(), domainOf(t, "a.example")); !errors.Is(err, cache.ErrNotFound) {
+			t.Errorf("Load: %v", err)
+		}
+	}
+	p.delay.Store(int64(5 * time.Second))
+	until(t, "out of reach", isDown(s))
+	p.delay.Store(int64(150 * time.Millisecond))
+	until(t, "in reach", isUp(s))
+}

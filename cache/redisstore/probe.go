@@ -14,6 +14,9 @@ import (
 )
 
 const (
+	// probeWithin is the most that the probe may take. It has more time than a
+	// call, as it makes the connection for those, and asks twice.
+	probeWithin = 2 * time.Second
 	// markerLife is how long the marker stays when nobody renews it, and
 	// markerRenewal how often it is renewed.
 	markerLife    = 30 * 24 * time.Hour
@@ -22,8 +25,9 @@ const (
 
 // Run looks after the connection until ctx ends, and returns its error: it finds
 // out that the database is in reach again, was restarted, emptied or replaced,
-// and listens to what other relays publish. Before it is called, and after it has returned, calls
-// work, but every one finds out for itself that the database is out of reach.
+// and listens to what other relays publish. Before it is called, and after it
+// has returned, calls work, but every one finds out for itself that the database
+// is out of reach.
 func (s *Store) Run(ctx context.Context) error {
 	s.breaker.probing(true)
 	defer s.breaker.probing(false)
@@ -51,14 +55,15 @@ func everySecond(ctx context.Context, f func(context.Context)) {
 func (s *Store) probe(ctx context.Context) {
 	s.follow(ctx)
 	var found identity
-	err := s.try(ctx, func(ctx context.Context) (err error) {
+	begun := time.Now()
+	err := s.try(ctx, probeWithin, func(ctx context.Context) (err error) {
 		found, err = s.look(ctx)
 		return err
 	})
 	if ctx.Err() != nil {
 		return
 	}
-	back := s.breaker.probe(err)
+	back := s.breaker.probe(begun, err)
 	if err != nil {
 		return
 	}
@@ -74,7 +79,7 @@ func (s *Store) follow(ctx context.Context) {
 	if s.t.service == "" {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, s.o.timeout)
+	limited, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	master, moved, err := s.dialer.findMaster(limited)
 	if err != nil {

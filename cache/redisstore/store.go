@@ -10,7 +10,7 @@
 //
 // No call waits longer than 250 ms in all, with 16 connections at most (to each
 // node of a cluster). After 3 failed calls in a row, calls fail at once until a
-// probe, once a second, succeeds.
+// probe succeeds, which is tried each second and has 2 seconds.
 //
 // Limits: a value of 72 KiB; 10,000 news that nobody has asked for; from a
 // server no string longer than 256 KiB. News get lost while the subscription is
@@ -42,6 +42,9 @@ const (
 	opRemove    = "remove"
 	opSubscribe = "subscribe"
 )
+
+// ops are all of them; a refusal of a later one says more.
+var ops = [...]string{opSubscribe, opRemove, opLoad, opSave}
 
 // Store is a database of records. It is made by [Open].
 type Store struct {
@@ -180,14 +183,15 @@ func (s *Store) call(ctx context.Context, op string, ask func(context.Context, r
 	if err := s.breaker.allow(); err != nil {
 		return err
 	}
-	err := s.try(ctx, func(ctx context.Context) error { return ask(ctx, s.db()) })
-	s.breaker.done(op, err)
+	begun := time.Now()
+	err := s.try(ctx, s.o.timeout, func(ctx context.Context) error { return ask(ctx, s.db()) })
+	s.breaker.done(op, begun, err)
 	return err
 }
 
-// try asks the database within the time that a call may take.
-func (s *Store) try(ctx context.Context, ask func(context.Context) error) (err error) {
-	limited, cancel := context.WithTimeout(ctx, s.o.timeout)
+// try asks the database within a time.
+func (s *Store) try(ctx context.Context, within time.Duration, ask func(context.Context) error) (err error) {
+	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	defer func() {
 		if ctx.Err() != nil && err != nil {
