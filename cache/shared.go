@@ -25,8 +25,8 @@ type Shared interface {
 	Load(ctx context.Context, domain policy.Domain) (Record, error)
 
 	// Save keeps r, which holds a policy, until that expires; a record of a
-	// later fetch stays in its place, unless that lies more than 5 minutes in
-	// the future. If the policy or its id is another one than before, the
+	// later fetch stays in its place. A fetch that lies more than 5 minutes in
+	// the future, by the clock of the store, counts as the earliest of all. If the policy or its id is another one than before, the
 	// other relays are told.
 	Save(ctx context.Context, r Record) error
 
