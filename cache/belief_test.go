@@ -36,6 +36,7 @@ func TestSharedPolicyOfAnUnknownDomain(t *testing.T) {
 				b, _ := startIn(t, w, s)
 				defer b.stop()
 				b.want("a.example", tt.want, 0)
+				synctest.Wait() // the look goes on beside the answer
 				if n := w.count(w.looks, "a.example"); n != 1 {
 					t.Errorf("%d looks at the TXT record, want 1", n)
 				}
