@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -74,21 +75,26 @@ func (s *Server) TLSOnly() {
 	s.args = append(s.args, "--port", "0", "--tls-port", s.Port())
 }
 
-// FreePort returns a port that nobody listens on, low enough for what a member
-// of a cluster adds to it.
+// lastPort is the port that FreePort gave last.
+var lastPort atomic.Uint32
+
+// FreePort returns a port that nobody listens on, another one each time, and low
+// enough for what a member of a cluster adds to it. It is none of those from which
+// the kernel takes ports for connections.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if port < 55535 {
+	const low, number = 15_000, 15_000
+	lastPort.CompareAndSwap(0, uint32(os.Getpid()))
+	for range number {
+		port := low + int(lastPort.Add(1)%number)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			l.Close()
 			return port
 		}
 	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Start starts the server, or starts it again.
