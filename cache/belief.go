@@ -99,11 +99,12 @@ func (c *Cache) consult(f *flight, mine *policy.STS) (policy.STS, belief) {
 }
 
 // adopt makes what another relay fetched known here, durable first like all that
-// is learned.
-func (c *Cache) adopt(f *flight, mine, theirs *policy.STS) {
-	c.commit(f, mine, theirs)
+// is learned. It reports whether the store took it.
+func (c *Cache) adopt(f *flight, mine, theirs *policy.STS) bool {
+	written := c.commit(f, mine, theirs)
 	c.log.Debug("a policy was taken over that another relay fetched",
 		zap.Stringer("domain", f.domain), zap.Time("fetched", theirs.Fetched), zap.Time("refresh", theirs.Refresh))
+	return written
 }
 
 // takeOver does for a look what another relay has done before: it returns what
@@ -113,11 +114,13 @@ func (c *Cache) takeOver(f *flight, mine policy.STS) (policy.STS, bool) {
 	theirs, b := c.consult(f, &mine)
 	switch b {
 	case believed:
-		cold := !mine.InForce(time.Now())
-		c.adopt(f, &mine, &theirs)
-		if cold {
-			c.markSource(f, OutcomeShared)
+		if mine.InForce(time.Now()) && mine.Policy.MaxAge > c.shortLife {
+			// It saves a refresh. Here it would count as a fetch, and put off
+			// that of an id which the TXT record is about to show.
+			return mine, false
 		}
+		c.adopt(f, &mine, &theirs)
+		c.markSource(f, OutcomeShared)
 		return theirs, false
 	case hinted:
 		return mine, c.mayVerify(f.domain, &mine)
@@ -132,7 +135,9 @@ func (c *Cache) skipFetch(f *flight, mine *policy.STS) bool {
 	if b != believed || c.isDue(time.Now(), &theirs, f.use) {
 		return false
 	}
-	c.adopt(f, mine, &theirs)
+	if !c.adopt(f, mine, &theirs) && f.ctx.Err() == nil {
+		c.hold(f.domain, later(theirs.Refresh, time.Now().Add(retryWrites)))
+	}
 	return true
 }
 
@@ -167,20 +172,27 @@ func (c *Cache) mayVerify(domain policy.Domain, mine *policy.STS) bool {
 	if known && now.Before(v.over(c.recheck)) || !known && len(c.verified) >= maxHeld {
 		return false
 	}
-	c.verified[domain] = verification{now, v.vain + 1}
+	c.verified[domain] = verification{now, v.vain}
 	return true
 }
 
 // noteVerified notes what a fetch showed that was made because of a hint.
 func (c *Cache) noteVerified(domain policy.Domain, prev, next *policy.STS) {
-	if prev.Policy != nil && next.Policy != nil && prev.Policy.Text == next.Policy.Text {
+	if !next.Failure.At.IsZero() || prev.Policy == nil || next.Policy == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v, ok := c.verified[domain]; ok {
-		c.verified[domain] = verification{v.at, 0}
+	v, ok := c.verified[domain]
+	switch {
+	case !ok:
+		return
+	case prev.Policy.Text == next.Policy.Text:
+		v.vain++
+	default:
+		v.vain = 0
 	}
+	c.verified[domain] = v
 }
 
 // forgetVerified forgets the hints after which there was none for long.

@@ -13,6 +13,8 @@ const (
 	// maxNews is how much news is followed at a time. More is let go: the next
 	// recheck of a domain sees the same.
 	maxNews = 64
+	// newsWait is how long a piece of news waits for its turn.
+	newsWait = time.Second
 	// newsPace is the time between two pieces of news, so that who can write
 	// them cannot keep this relay busy with them.
 	newsPace = time.Millisecond
@@ -46,24 +48,30 @@ func (c *Cache) shareAll() {
 }
 
 // heed follows the news of a domain: by a flight, after the one that may have
-// looked too early. What is an absence here is looked at again when somebody
-// asks, and not before: else whoever writes news could fill the store with
-// domains that nobody needs.
+// looked too early.
 func (c *Cache) heed(domain policy.Domain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	e := c.memory.peek(domain)
-	if e != nil && e.known && !e.sts.InForce(now) {
-		e.askStoreAt(now)
-		c.memory.put(now, domain, e)
-		return
-	}
 	f := c.flights[domain]
 	unheard := f != nil && f.goal == goalHeed && !f.heard
-	if !c.closed && !unheard && c.news.tryAcquire() {
-		c.launch(domain, goalHeed, now)
+	if c.closed || unheard || f == nil && c.askAgain(domain, now) {
+		return
 	}
+	c.launch(domain, goalHeed, now)
+}
+
+// askAgain has what is an absence here looked at when somebody asks, and not
+// before: else whoever writes news could fill the store with domains that nobody
+// needs. It reports whether that is all there is to do. c.mu is held.
+func (c *Cache) askAgain(domain policy.Domain, now time.Time) bool {
+	e := c.memory.peek(domain)
+	if e == nil || !e.known || e.sts.InForce(now) {
+		return false
+	}
+	e.askStoreAt(now)
+	c.memory.put(now, domain, e)
+	return true
 }
 
 // followNews is the flight that looks what another relay has to tell of a domain
@@ -86,16 +94,24 @@ func (c *Cache) followNews(f *flight) {
 // policy is to be fetched. The place among those who ask is free after it, however long a
 // policy host takes.
 func (c *Cache) hearNews(f *flight) (mine policy.STS, hinted bool) {
+	now := time.Now()
+	if !c.news.acquire(f.ctx, now.Add(newsWait)) {
+		return policy.STS{}, false
+	}
 	defer c.news.release()
 	mine = c.recall(f)
 	if f.ctx.Err() != nil {
 		return mine, false
 	}
+	inForce := mine.InForce(now)
 	c.mu.Lock()
 	f.heard = true
 	c.showLocked(f, &mine)
+	if !inForce {
+		c.askAgain(f.domain, now)
+	}
 	c.mu.Unlock()
-	if !mine.InForce(time.Now()) {
+	if !inForce {
 		return mine, false
 	}
 	mine, f.hinted = c.takeOver(f, mine)

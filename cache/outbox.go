@@ -19,6 +19,8 @@ const (
 	// fails, and nextShared that before it is tried with another domain.
 	retryShared = time.Second
 	nextShared  = 20 * time.Millisecond
+	// retryAtOnce is how many errands that failed are tried again at a time.
+	retryAtOnce = 32
 	// catchUpPace is the time between two records of what is saved anew, and
 	// catchUpPage how many are read at a time.
 	catchUpPace = 2 * time.Millisecond
@@ -61,7 +63,7 @@ func newOutbox() *outbox {
 func (o *outbox) add(domain policy.Domain, e errand) {
 	o.mu.Lock()
 	delete(o.failed, domain)
-	if len(o.waiting)+len(o.failed) < maxUnshared {
+	if _, there := o.waiting[domain]; there || len(o.waiting)+len(o.failed) < maxUnshared {
 		o.waiting[domain] = e
 	} else {
 		o.behind = true
@@ -75,9 +77,14 @@ func (o *outbox) add(domain policy.Domain, e errand) {
 func (o *outbox) again(domain policy.Domain, e errand) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, other := o.waiting[domain]; !other {
-		o.failed[domain] = e
+	if _, other := o.waiting[domain]; other {
+		return
 	}
+	if len(o.waiting)+len(o.failed) >= maxUnshared {
+		o.behind = true
+		return
+	}
+	o.failed[domain] = e
 }
 
 // addAll has all that is stored saved.
@@ -124,16 +131,21 @@ func (o *outbox) hasFailed() bool {
 	return len(o.failed) > 0
 }
 
-// retry makes the errands that failed wait like the others.
+// retry makes some of the errands that failed wait like the others: a few, so that
+// neither what is new nor the saving of all that is stored waits for them.
 func (o *outbox) retry() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	n := 0
 	for domain, e := range o.failed {
+		if n++; n > retryAtOnce {
+			return
+		}
+		delete(o.failed, domain)
 		if _, other := o.waiting[domain]; !other {
 			o.waiting[domain] = e
 		}
 	}
-	clear(o.failed)
 }
 
 // begin and end say which domain is being saved.
@@ -168,12 +180,16 @@ func (o *outbox) len() int {
 // is tried again.
 func (c *Cache) share(ctx context.Context) {
 	var all catchUp
+	retried := time.Now()
 	for ctx.Err() == nil {
+		if time.Since(retried) >= retryShared {
+			c.outbox.retry()
+			retried = time.Now()
+		}
 		switch err := c.shareSome(ctx, &all); {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, ErrUnavailable):
 			pause(ctx, retryShared)
-			c.outbox.retry()
 		default:
 			c.sharedFailed(opSave, err)
 			pause(ctx, nextShared)
@@ -212,7 +228,6 @@ func (c *Cache) rest(ctx context.Context) {
 	select {
 	case <-c.outbox.wake:
 	case <-retry:
-		c.outbox.retry()
 	case <-ctx.Done():
 	}
 }

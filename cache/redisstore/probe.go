@@ -114,14 +114,20 @@ func (i *identity) learn(found identity) bool {
 func (s *Store) look(ctx context.Context) (identity, error) {
 	db := s.db()
 	servers, err := runIDs(ctx, db)
-	if classify(err) == outage {
+	if !reached(err) {
 		return identity{}, err
 	}
 	marker, err := s.marker(ctx, db)
-	if classify(err) == outage {
+	if !reached(err) {
 		return identity{}, err
 	}
 	return identity{servers: servers, marker: marker}, nil
+}
+
+// reached reports whether a server answered, be it with an error.
+func reached(err error) bool {
+	class := classify(err)
+	return class != outage && class != nothing
 }
 
 // runIDs returns what tells one run of the servers from any other.

@@ -3,8 +3,10 @@
 package fleet_test
 
 import (
+	"context"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,4 +104,35 @@ func record(t *testing.T, domain, id, text string, fetched time.Time) cache.Reco
 		t.Fatal(err)
 	}
 	return cache.Record{Domain: d, ID: id, Text: text, Fetched: fetched, Expires: fetched.Add(week * time.Second)}
+}
+
+// Who writes again and again that the policy in force was just fetched does not
+// keep a relay from following a new id.
+func TestForgedConfirmations(t *testing.T) {
+	t.Parallel()
+	f := start(t, world.Options{})
+	stranger := f.stranger(t)
+	const domain = "a.test"
+	old := world.Enforce(week, "mx1.a.test")
+	f.Publish(t, domain, "1", old)
+	f.everybody(t, domain, world.Secure("mx1.a.test"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer cancel()
+	writing.Go(func() {
+		for ctx.Err() == nil {
+			r := record(t, domain, "1", old, time.Now().Add(4*time.Minute))
+			if err := stranger.Save(ctx, r); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			time.Sleep(recheck / 10)
+		}
+	})
+	time.Sleep(3 * recheck)
+	f.everybody(t, domain, world.Secure("mx1.a.test"))
+	f.Publish(t, domain, "2", world.Enforce(week, "mx2.a.test"))
+	for _, d := range f.relays {
+		await(t, d, domain, world.Secure("mx2.a.test"))
+	}
 }
