@@ -30,9 +30,9 @@ type edit []byte
 func newPlanner(v *view, o *Options, salvaging bool) *planner {
 	p := &planner{
 		view: v, edits: make(map[indexKey]edit), totals: v.totals,
-		// A quarter is left: replacing a record takes free pages first, and
+		// A third is left: replacing a record takes free pages first, and
 		// those of a large one must lie together.
-		room:        o.MaxBytes - o.MaxBytes/4 - v.used(),
+		room:        o.MaxBytes - o.MaxBytes/3 - v.used(),
 		maxFailures: int64(o.MaxFailures),
 		salvaging:   salvaging,
 	}

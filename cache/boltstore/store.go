@@ -19,7 +19,7 @@
 // 60 seconds. A single record whose checksum does not fit is cache.ErrDamaged
 // for its domain alone, until it is saved again.
 //
-// Limits: Options.MaxBytes of file, of which a quarter is left for replacing
+// Limits: Options.MaxBytes of file, of which a third is left for replacing
 // records; a record of 256 KiB; 100,000 records of failures only. In a full
 // store failures give way to new domains, then policies that have expired, and
 // never a policy in force. For the time of a copy both files take space.
