@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -20,7 +21,7 @@ const (
 func (s *Store) compact(f *file) (*file, error) {
 	v := f.view.Load()
 	used, free := v.used(), int64(v.free.count)*int64(v.size)
-	if s.lock == nil || free < compactFree || free < 3*used || used > compactUsed || len(f.sources()) > 0 {
+	if s.lock == nil || free < compactFree || free < 3*used || used > compactUsed || len(f.sources()) > 0 || time.Now().Before(f.lostUntil()) {
 		return f, nil
 	}
 	err := s.rewrite(f)

@@ -37,6 +37,7 @@ const (
 	metaTotals  = "totals"  // three numbers of eight bytes
 	metaClock   = "clock"   // see runningTime
 	metaSources = "sources" // damaged files that are yet to be copied, a line for each
+	metaLost    = "lost"    // Unix time until which what was lost in a copy is called damaged
 )
 
 // totals counts what is in the file.

@@ -48,7 +48,7 @@ func (s *Store) openCurrent() error {
 		}
 		return err
 	}
-	s.state.Store(&state{cur: f})
+	s.state.Store(&state{cur: f, until: f.lostUntil()})
 	s.resume(f)
 	return nil
 }

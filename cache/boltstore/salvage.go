@@ -187,8 +187,12 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	if err != nil {
 		return false, err
 	}
+	lost = lost || st.lost
 	err = f.update(&s.o, true, func(p *planner) error {
 		p.put(bucketMeta, metaSources, nil)
+		if lost {
+			p.put(bucketMeta, metaLost, number(st.until.Unix()))
+		}
 		return nil
 	})
 	if errors.Is(err, errDamage) {
@@ -198,7 +202,7 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 		return false, err
 	}
 	next := &state{cur: f, until: st.until, begun: st.begun}
-	if !lost && !st.lost {
+	if !lost {
 		next.until = time.Time{}
 	}
 	s.state.Store(next)
@@ -207,4 +211,22 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	}
 	s.salvager = false
 	return true, nil
+}
+
+// lostUntil returns until when what is not found is called damaged, because a
+// copy that lost something was complete only a moment before the program ended.
+// Whatever the clock did meanwhile, that is not longer than salvageWindow.
+func (f *file) lostUntil() time.Time {
+	var until time.Time
+	_ = f.read(func(v *view) error { // what cannot be read is found when it is needed
+		b, err := v.buckets[bucketMeta].find([]byte(metaLost))
+		if err == nil {
+			until = time.Unix(readNumber(b), 0)
+		}
+		return nil
+	})
+	if most := time.Now().Add(salvageWindow); until.After(most) {
+		return most
+	}
+	return until
 }

@@ -20,8 +20,8 @@ import (
 
 const (
 	// copied is how many policies are in the store that is damaged, and copies
-	// how often the daemon is killed while it copies them.
-	copied, copies = 2500, 12
+	// how often the daemon is killed while it copies them, and after that.
+	copied, copies = 2500, 40
 	copiedZone     = "copied.test"
 	// copyWithin is how long it may take until everything is copied.
 	copyWithin = 30 * time.Second
