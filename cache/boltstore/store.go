@@ -16,8 +16,9 @@
 // Path.damaged-<time>, of which the three newest are kept. Until the copy is
 // complete, but for 60 seconds at most, a domain that is not found is
 // cache.ErrDamaged, and where something could not be read, for the whole
-// 60 seconds, also when the program is started again meanwhile. A single record whose checksum does not fit is cache.ErrDamaged
-// for its domain alone, until it is saved again.
+// 60 seconds, also when the program is started again meanwhile. A single record
+// whose checksum does not fit is cache.ErrDamaged for its domain alone, until it
+// is saved again.
 //
 // Limits: Options.MaxBytes of file, of which a third is left for replacing
 // records; a record of 256 KiB; 100,000 records of failures only. In a full
