@@ -99,12 +99,11 @@ func (c *Cache) consult(f *flight, mine *policy.STS) (policy.STS, belief) {
 }
 
 // adopt makes what another relay fetched known here, durable first like all that
-// is learned. It reports whether the store took it.
-func (c *Cache) adopt(f *flight, mine, theirs *policy.STS) bool {
-	written := c.commit(f, mine, theirs)
+// is learned.
+func (c *Cache) adopt(f *flight, mine, theirs *policy.STS) {
+	c.commit(f, mine, theirs)
 	c.log.Debug("a policy was taken over that another relay fetched",
 		zap.Stringer("domain", f.domain), zap.Time("fetched", theirs.Fetched), zap.Time("refresh", theirs.Refresh))
-	return written
 }
 
 // takeOver does for a look what another relay has done before: it returns what
@@ -135,9 +134,7 @@ func (c *Cache) skipFetch(f *flight, mine *policy.STS) bool {
 	if b != believed || c.isDue(time.Now(), &theirs, f.use) {
 		return false
 	}
-	if !c.adopt(f, mine, &theirs) && f.ctx.Err() == nil {
-		c.hold(f.domain, later(theirs.Refresh, time.Now().Add(retryWrites)))
-	}
+	c.adopt(f, mine, &theirs)
 	return true
 }
 

@@ -93,11 +93,8 @@ func TestForgedRecordChangesNoAnswer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				s := newFleet()
-				w.publish("a.example", site{id: "1", text: aWeek})
-				a, local := startIn(t, w, s)
+				s, a, local := learned(t, w, 0)
 				defer a.stop()
-				a.want("a.example", policy.Secure, 0)
 				time.Sleep(10 * time.Minute)
 				s.forge(t, tt.r(t))
 				synctest.Wait()
@@ -121,11 +118,8 @@ func TestForgedRecordChangesNoAnswer(t *testing.T) {
 // Who writes hints again and again has a relay fetch once in a recheck.
 func TestHintsAreFollowedOnceInARecheck(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek, ttl: time.Hour})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, time.Hour)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		time.Sleep(time.Minute)
 		for i := range 600 { // ten minutes
 			s.forge(t, fetchedRecord(t, "a.example", "1", fmt.Sprintf("none %dh", i+1), time.Now().Add(4*time.Minute)))
@@ -141,11 +135,8 @@ func TestHintsAreFollowedOnceInARecheck(t *testing.T) {
 // A hint is not followed while the policy host does not answer.
 func TestHintAfterAFailedFetch(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, 0)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		time.Sleep(10 * time.Minute)
 		w.publish("a.example", site{id: "1"})
 		for range 3 {
@@ -169,5 +160,35 @@ func TestDamagedRecordIsFoundInTheFleet(t *testing.T) {
 		defer a.stop()
 		local.loadErr["a.example"] = ErrDamaged
 		a.want("a.example", policy.Secure, 0)
+	})
+}
+
+// Fetches for hints that failed showed nothing, new or not: they do not put off
+// the next hint as those do that showed what was known.
+func TestHintsWhileTheHostWasDown(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, a, _ := learned(t, w, 2*time.Hour)
+		defer a.stop()
+		begun := time.Now()
+		hint := func(minute int, text string) {
+			time.Sleep(time.Until(begun.Add(time.Duration(minute) * time.Minute)))
+			s.forge(t, fetchedRecord(t, "a.example", "1", text, time.Now()))
+			time.Sleep(time.Second)
+		}
+		for _, minute := range []int{10, 12, 16} { // the next may come 8 minutes later
+			hint(minute, "enforce 200h mx.example.net")
+		}
+		if n := w.count(w.fetches, "a.example"); n != 4 {
+			t.Fatalf("%d fetches, want the first and one for each hint", n)
+		}
+		w.publish("a.example", site{id: "1", ttl: time.Hour})
+		hint(24, "enforce 200h mx.example.net")
+		const changed = "enforce 168h mx2.example.net"
+		time.Sleep(time.Until(begun.Add(39*time.Minute - time.Second)))
+		w.publish("a.example", site{id: "1", text: changed, ttl: time.Hour})
+		hint(39, changed)
+		if v := a.ask("a.example"); v.Policy.MX[0].String() != "mx2.example.net" {
+			t.Errorf("answered %v", v.Policy)
+		}
 	})
 }

@@ -9,6 +9,10 @@
 // store before they are first answered, and are refreshed before they end,
 // whether anybody asks or not.
 //
+// The relays of a fleet tell each other what they fetched, through a shared
+// store: what comes from there is judged in belief.go, what goes there waits in
+// outbox.go and goes with share.go, and news.go follows what changes.
+//
 // The package does not know what a policy looks like, how a TXT record is
 // looked up or when a fact is due: the resolver puts all of that into the
 // facts, and the cache compares them with the clock.
@@ -17,8 +21,9 @@
 // many absences of 1 KiB, each with the DANE facts of at most 8 next-hops; 4,096
 // looks and DANE lookups, 64 records that are read, Options.FirstFetches first
 // fetches and Options.Refreshes refreshes at a time; 50 refreshes started per
-// second; 10,000 facts, of 40 MB together, that the store would not take; 5 s
-// for one access to the store; a domain whose record cannot be read is deferred
+// second; 10,000 facts, of 40 MB together, that the store would not take, and
+// 10,000 domains that the shared one is to be told of; 64 pieces of news that
+// are followed at a time; 5 s for one access to the store; a domain whose record cannot be read is deferred
 // for at most 60 s.
 //
 // Specifications: RFC 8461 (sections 3.3, 5.1 and 10.2: when a policy that was

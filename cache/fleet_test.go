@@ -157,6 +157,17 @@ func startIn(t *testing.T, w *world, s *fleet) (*relay, *world) {
 	return start(t, w, Options{Store: local, Shared: s.join()}), local
 }
 
+// learned starts a relay of a new fleet that has learned the policy of a.example,
+// whose TXT record lives for ttl; 0 means as long as in every other test.
+func learned(t *testing.T, w *world, ttl time.Duration) (s *fleet, a *relay, local *world) {
+	t.Helper()
+	s = newFleet()
+	w.publish("a.example", site{id: "1", text: aWeek, ttl: ttl})
+	a, local = startIn(t, w, s)
+	a.want("a.example", policy.Secure, 0)
+	return s, a, local
+}
+
 // fetchedRecord is what a relay shares of a domain after a fetch at a time.
 func fetchedRecord(t *testing.T, name, id, text string, fetched time.Time) Record {
 	t.Helper()

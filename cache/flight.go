@@ -299,8 +299,9 @@ func (c *Cache) fetched(f *flight, prev, next *policy.STS) bool {
 	return written
 }
 
-// commit makes what a fetch brought, here or elsewhere, durable, then known. A flight that was cut
-// short by Close brought nothing. It reports whether the store took it.
+// commit makes what a fetch brought, here or elsewhere, durable, then known. A
+// flight that was cut short by Close brought nothing. It reports whether the store
+// took it.
 func (c *Cache) commit(f *flight, prev, next *policy.STS) bool {
 	if f.ctx.Err() != nil {
 		return false

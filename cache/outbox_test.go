@@ -49,11 +49,8 @@ func TestSharedStoreBeginsAnew(t *testing.T) {
 
 func TestPurgeInAFleet(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, 0)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		synctest.Wait()
 		w.publish("a.example", site{})
 		if known, err := a.Purge(t.Context(), dom(t, "a.example")); !known || err != nil {
@@ -168,11 +165,8 @@ func TestPurgeAfterASaveThatSeemedToFail(t *testing.T) {
 // What was purged while the shared store was down is removed from it later.
 func TestPurgeIsMadeUpFor(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, 0)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		synctest.Wait()
 		s.set(func() { s.err = ErrUnavailable })
 		if _, err := a.Purge(t.Context(), dom(t, "a.example")); !errors.Is(err, ErrStillShared) {
@@ -240,4 +234,44 @@ func TestSharedStoreThatBeginsAnewAgainAndAgain(t *testing.T) {
 			t.Error("the last was not saved anew")
 		}
 	})
+}
+
+// Errands that fail are as bounded as the others, and tried again a few at a time.
+func TestFailedErrandsAreBounded(t *testing.T) {
+	o := newOutbox()
+	for i := range maxUnshared {
+		o.again(dom(t, fmt.Sprintf("d%d.example", i)), errandSave)
+	}
+	if o.takeAll() {
+		t.Error("all is to be saved anew though there was room")
+	}
+	o.again(dom(t, "one.more.example"), errandSave)
+	if o.len() != maxUnshared || !o.takeAll() {
+		t.Errorf("%d wait, want %d, and all to be saved anew", o.len(), maxUnshared)
+	}
+	o.retry()
+	n := 0
+	for _, _, ok := o.take(); ok; _, _, ok = o.take() {
+		n++
+	}
+	if n != retryAtOnce {
+		t.Errorf("%d are tried again at a time, want %d", n, retryAtOnce)
+	}
+}
+
+// A newer errand of a domain takes the place of one that failed, not the other way
+// round.
+func TestNewerErrandCounts(t *testing.T) {
+	o := newOutbox()
+	a := dom(t, "a.example")
+	o.again(a, errandSave)
+	o.add(a, errandRemove)
+	o.again(a, errandSave)
+	o.retry()
+	if _, e, ok := o.take(); !ok || e != errandRemove {
+		t.Errorf("took %v, %v, want the removal", e, ok)
+	}
+	if _, _, ok := o.take(); ok {
+		t.Error("there is another errand of the domain")
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,8 @@ const aWeek = "enforce 168h mx.example.net"
 
 func TestWhatOneRelayLearnedAnotherAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, 0)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		synctest.Wait()
 
 		w.publish("a.example", site{noDNS: true})
@@ -84,11 +82,8 @@ func TestChangeReachesTheOthers(t *testing.T) {
 // record does not show it.
 func TestChangeWithoutMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s := newFleet()
-		w.publish("a.example", site{id: "1", text: aWeek})
-		a, _ := startIn(t, w, s)
+		s, a, _ := learned(t, w, 0)
 		defer a.stop()
-		a.want("a.example", policy.Secure, 0)
 		time.Sleep(time.Hour)
 		s.set(func() { s.deaf = true })
 		w.publish("a.example", site{noDNS: true, text: "enforce 168h mx2.example.net"})
@@ -121,6 +116,25 @@ func TestNewsOfADomainThatWasAbsent(t *testing.T) {
 		if n := w.count(w.fetches, "a.example"); n != 1 {
 			t.Errorf("%d fetches, want 1", n)
 		}
+	})
+}
+
+// News that comes while the domain is being looked up, after the shared store was
+// asked, is not lost with what that lookup learns.
+func TestNewsDuringALookup(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		w.publish("a.example", site{ttl: time.Hour})
+		b, _ := startIn(t, w, s)
+		defer b.stop()
+		w.set(func() { w.lookTakes = 5 * time.Second })
+		var asking sync.WaitGroup
+		asking.Go(func() { b.want("a.example", policy.NotFound, 5*time.Second) })
+		time.Sleep(time.Second)
+		s.forge(t, fetchedRecord(t, "a.example", "1", aWeek, time.Now()))
+		asking.Wait()
+		time.Sleep(time.Second)
+		b.want("a.example", policy.Secure, 0)
 	})
 }
 
@@ -179,6 +193,24 @@ func TestRefreshOfAFleet(t *testing.T) {
 		defer relays[0].counts.mu.Unlock()
 		if relays[0].counts.n["refresh "+RefreshShared] == 0 {
 			t.Error("no refresh was left to another relay")
+		}
+	})
+}
+
+// A refresh that another relay made is not made up for again and again while the
+// store of one's own refuses it.
+func TestRefreshByAnotherThatCannotBeStored(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, a, local := learned(t, w, 0)
+		defer a.stop()
+		refresh := local.record(t, "a.example").Refresh
+		time.Sleep(time.Until(refresh) - time.Minute)
+		s.forge(t, fetchedRecord(t, "a.example", "1", aWeek, time.Now()))
+		local.set(func() { local.saveErr = errors.New("no space") })
+		time.Sleep(10 * time.Minute)
+		a.counts.want(t, "refresh "+RefreshShared, 1)
+		if n := w.count(w.fetches, "a.example"); n != 1 {
+			t.Errorf("%d fetches, want the first only", n)
 		}
 	})
 }

@@ -1,7 +1,8 @@
-// Package storetest is the contract of cache.Store as a test: every store of
-// the project passes it, the ones that only tests use too.
+// Package storetest is the contracts of cache.Store ([Run]) and of cache.Shared
+// ([RunShared]) as tests: every store of the project passes its own, the ones
+// that only tests use too.
 //
-// It asks nothing of a store but the methods of cache.Store, uses records with
+// It asks nothing of a store but the methods of its interface, uses records with
 // times in whole seconds, a policy file of at most 64 KiB, and less than
 // 10 MiB altogether.
 package storetest
