@@ -187,23 +187,16 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	if err != nil {
 		return false, err
 	}
-	lost = lost || st.lost
-	err = f.update(&s.o, true, func(p *planner) error {
-		p.put(bucketMeta, metaSources, nil)
-		if lost {
-			p.put(bucketMeta, metaLost, number(st.until.Unix()))
-		}
-		return nil
-	})
+	next := &state{cur: f, begun: st.begun}
+	if lost || st.lost {
+		next.until = st.until
+	}
+	err = f.update(&s.o, true, func(p *planner) error { return p.endCopy(next.until) })
 	if errors.Is(err, errDamage) {
 		return false, s.setAside(f, err)
 	}
 	if err != nil {
 		return false, err
-	}
-	next := &state{cur: f, until: st.until, begun: st.begun}
-	if !lost {
-		next.until = time.Time{}
 	}
 	s.state.Store(next)
 	for _, old := range files {
@@ -211,6 +204,16 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	}
 	s.salvager = false
 	return true, nil
+}
+
+// endCopy notes that nothing is left to copy, and until when what is not found is
+// called damaged; the zero time is not at all.
+func (p *planner) endCopy(until time.Time) error {
+	p.put(bucketMeta, metaSources, nil)
+	if !until.IsZero() {
+		p.put(bucketMeta, metaLost, number(until.Unix()))
+	}
+	return nil
 }
 
 // lostUntil returns until when what is not found is called damaged, because a
