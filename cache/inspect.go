@@ -119,7 +119,7 @@ func (c *Cache) viewShared(ctx context.Context, v *View) {
 	case err == nil:
 		v.Shared = &r
 	case !errors.Is(err, ErrNotFound):
-		v.SharedErr = err
+		v.SharedErr = fmt.Errorf("the record could not be read: %w", err)
 	}
 }
 

@@ -164,3 +164,24 @@ func TestInspectShowsHostsAndWhatIsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// What the shared store holds is shown beside the rest, or why it cannot be read.
+func TestInspectShowsTheSharedRecord(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, a, _ := learned(t, w, 0)
+		defer a.stop()
+		synctest.Wait()
+		v := a.Inspect(t.Context(), dom(t, "a.example"))
+		if v.Shared == nil || v.Shared.ID != "1" || v.SharedErr != nil {
+			t.Errorf("the shared record is %+v, %v", v.Shared, v.SharedErr)
+		}
+		s.set(func() { s.err = ErrUnavailable })
+		v = a.Inspect(t.Context(), dom(t, "a.example"))
+		if v.Shared != nil || !errors.Is(v.SharedErr, ErrUnavailable) || !strings.HasPrefix(v.SharedErr.Error(), "the record could not be read: ") {
+			t.Errorf("without the shared store, its record is %+v, %v", v.Shared, v.SharedErr)
+		}
+		if v.Record == nil || v.Source != SourceMemory {
+			t.Errorf("without the shared store, the rest is %+v", v)
+		}
+	})
+}
