@@ -275,7 +275,8 @@ type Entries struct {
 	Policies, Absences int
 	// Unwritten is the number of records to be written to the store.
 	Unwritten int
-	// Unshared is the number of policies to be saved in the shared store.
+	// Unshared is the number of domains to be saved in the shared store, or
+	// removed from it after a purge.
 	Unshared int
 	// Overdue is the number of refreshes that are due and were not started,
 	// as far as it was counted (see overdueSeen).

@@ -135,7 +135,7 @@ func (p *sheet) shared(s *admin.SharedStore, unshared int) {
 	if s.Up {
 		state = "in reach"
 	}
-	p.line("shared store", "%s: %s since %s; %s to be saved in it", s.Address, state, p.at(s.Since), plural(unshared, "policy", "policies"))
+	p.line("shared store", "%s: %s since %s; %s to be saved in it or removed from it", s.Address, state, p.at(s.Since), plural(unshared, "domain", "domains"))
 	if s.Error != "" {
 		p.line("", "last error: %s", s.Error)
 	}

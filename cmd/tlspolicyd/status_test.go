@@ -15,7 +15,8 @@ func TestStatusOfADaemonInTrouble(t *testing.T) {
 			{Address: "192.0.2.1:53", Test: "failed", Detail: "no AD", Tested: noon.Add(-time.Minute)},
 			{Address: "127.0.0.1:53", Trusted: true, Test: "silent", Detail: "connection refused", Tested: noon},
 		},
-		Stats: admin.Stats{Policies: 1, Absences: 1, Unwritten: 2, Overdue: 3, Expiring: 1,
+		Stats: admin.Stats{Policies: 1, Absences: 1, Unwritten: 2, Unshared: 4, Overdue: 3, Expiring: 1,
+			Shared:         &admin.SharedStore{Address: "redis://192.0.2.2:6379", Since: noon.Add(-time.Hour), Error: "i/o timeout"},
 			Store:          admin.StoreStats{Kind: "file", Path: "/p.db", Policies: 1, Failures: 1, File: 4096, Limit: 1 << 20, ReadOnly: true, Damaged: 1},
 			LastStoreError: &admin.StoreError{At: noon.Add(-3 * time.Hour), Op: "save", Error: "no space left on device"}},
 	}
@@ -34,6 +35,8 @@ refresh       3 overdue
 expiring      1 policy past half of life that cannot be fetched again
 unwritten     2 records
 store error   2026-03-01 09:00:00 UTC (3 h ago): save: no space left on device
+shared store  redis://192.0.2.2:6379: out of reach since 2026-03-01 11:00:00 UTC (60 min ago); 4 domains to be saved in it or removed from it
+              last error: i/o timeout
 `
 	var b strings.Builder
 	p := newSheet(&b, noon)

@@ -31,8 +31,9 @@ type Stats struct {
 	// Policies and Absences are the domains in memory.
 	Policies int `json:"memory_policies"`
 	Absences int `json:"memory_absences"`
-	// Unwritten records wait to be written to the store, Unshared ones to be
-	// saved in the shared store, Overdue refreshes to be started; Expiring policies are past half of their life while their
+	// Unwritten records wait to be written to the store, Unshared domains to be
+	// saved in the shared store or removed from it, Overdue refreshes to be
+	// started; Expiring policies are past half of their life while their
 	// refresh fails.
 	Unwritten int `json:"unwritten"`
 	Unshared  int `json:"unshared"`
