@@ -44,8 +44,9 @@ func (c *Cache) PurgeAll(ctx context.Context) (int, error) {
 		more, err = c.purgeEach(ctx, domains)
 		n += more
 	}
+	err = errors.Join(err, shared)
 	c.log.Info("everything was purged on command", zap.Int("domains", n), zap.Error(err))
-	if err = errors.Join(err, shared); err != nil {
+	if err != nil {
 		return n, fmt.Errorf("purging all: %w", err)
 	}
 	return n, nil
@@ -56,6 +57,9 @@ func (c *Cache) forgetAllShared(ctx context.Context) error {
 		return nil
 	}
 	if _, err := c.shared.RemoveAll(ctx); err != nil {
+		if ctx.Err() == nil {
+			c.sharedFailed(opRemove, err)
+		}
 		return fmt.Errorf("%w: %w", ErrStillShared, err)
 	}
 	return nil

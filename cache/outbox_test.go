@@ -85,6 +85,21 @@ func TestPurgeWhileTheSharedStoreIsDown(t *testing.T) {
 	})
 }
 
+// That the shared store refuses a purge of all is counted like any other refusal.
+func TestPurgeOfAllThatIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := newFleet()
+		a, _ := startIn(t, w, s)
+		defer a.stop()
+		refused := errors.New("NOPERM")
+		s.set(func() { s.err = refused })
+		if n, err := a.PurgeAll(t.Context()); n != 0 || !errors.Is(err, ErrStillShared) || !errors.Is(err, refused) {
+			t.Errorf("PurgeAll = %d, %v, want 0, ErrStillShared and %v", n, err, refused)
+		}
+		a.counts.want(t, "store shared remove", 1)
+	})
+}
+
 // What is being saved when its domain is purged does not stay.
 func TestPurgeDuringASave(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -124,10 +124,12 @@ func newCachePurgeCommand(file *configFile) *cobra.Command {
 		Use:   "purge DOMAIN|--all",
 		Short: "Have the daemon forget a domain, or all of them",
 		Long: "Have the daemon forget all that it knows of a domain, in memory and in its store, and\n" +
-			"what it is finding out about it at the moment. The next mail to the domain is the\n" +
-			"first one: until then nothing protects it from an attacker who hides its policy.\n\n" +
+			"what it is finding out about it at the moment, and remove it from the store that relays\n" +
+			"share. The next mail to the domain is the first one: until then nothing protects it\n" +
+			"from an attacker who hides its policy.\n\n" +
 			"Exits with 0 if it was forgotten, 1 if nothing was known, 2 if the daemon cannot be\n" +
-			"asked, or could not do it; then nothing was forgotten of the domain.",
+			"asked, or could not do all of it. Then nothing was forgotten of the domain, unless the\n" +
+			"message says \"purged here\": that is done, and only the shared store is yet to follow.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case !all:

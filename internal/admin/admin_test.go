@@ -226,6 +226,14 @@ func TestErrorsOfTheCache(t *testing.T) {
 	}
 }
 
+func TestPurgeOfAllThatIsNotComplete(t *testing.T) {
+	d := &daemon{records: []cache.Record{record(t, "a.example", "enforce")}, err: cache.ErrStillShared}
+	_, body := request(t, serve(t, d), "DELETE /v1/domains HTTP/1.1\r\nHost: x\r\n\r\n")
+	if want := cache.ErrStillShared.Error() + " (domains purged: 1)"; !strings.Contains(body, want) {
+		t.Errorf("got %s, want %q", body, want)
+	}
+}
+
 func TestStatusOfAStoreThatFails(t *testing.T) {
 	path := serve(t, &daemon{err: errors.New("it is closed")})
 	c := admin.NewClient(path)

@@ -133,7 +133,7 @@ func (s *Server) purge(r *http.Request) (any, error) {
 func (s *Server) purgeAll(r *http.Request) (any, error) {
 	n, err := s.o.Cache.PurgeAll(r.Context())
 	if err != nil {
-		return nil, fmt.Errorf("%d domains were purged, and then: %w", n, err)
+		return nil, fmt.Errorf("%w (domains purged: %d)", err, n)
 	}
 	return Purged{n}, nil
 }
