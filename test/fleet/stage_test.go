@@ -42,14 +42,21 @@ type fleet struct {
 // tests.
 func start(t *testing.T, o world.Options) *fleet {
 	t.Helper()
-	f := &fleet{World: world.New(t), redis: redis.Start(t, redis.Redis)}
+	return startWith(t, redis.Start(t, redis.Redis), "redis://", o)
+}
+
+// startWith starts a world and three relays that share a Redis. The address at
+// which each reaches that stands after prefix in its URL.
+func startWith(t *testing.T, server *redis.Server, prefix string, o world.Options) *fleet {
+	t.Helper()
+	f := &fleet{World: world.New(t), redis: server}
 	o.Program = world.Build(t)
 	if o.Recheck == 0 {
 		o.Recheck = recheck
 	}
 	for i := range relays {
 		f.ways[i] = newWay(t, f.redis.Addr)
-		o.Shared = "redis://" + f.ways[i].addr
+		o.Shared = prefix + f.ways[i].addr
 		f.relays[i] = f.Start(t, o)
 	}
 	for _, d := range f.relays {

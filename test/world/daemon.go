@@ -27,6 +27,8 @@ const (
 	stopWithin = 20 * time.Second
 	// startPoll is how often it is asked whether it answers.
 	startPoll = 2 * time.Millisecond
+	// pageWithin is how long it may take to send a page.
+	pageWithin = 20 * time.Second
 )
 
 // Options are what a test wants of the daemon.
@@ -43,7 +45,8 @@ type Options struct {
 	// Disk is cache.disk; empty means the default.
 	Disk string
 	// Shared is cache.shared.url; empty means that the relay is alone.
-	Shared string
+	// SharedPassword is cache.shared.password_file.
+	Shared, SharedPassword string
 	// NoDANE is for tests that measure a policy map alone.
 	NoDANE bool
 	// LogLevel is log.level; empty means info.
@@ -64,6 +67,7 @@ type Daemon struct {
 	Started time.Time
 
 	cmd  *exec.Cmd
+	conf string // the path of its configuration, in its runtime directory
 	done chan struct{}
 }
 
@@ -93,12 +97,11 @@ func (w *World) Launch(t testing.TB, o Options) *Daemon {
 	if o.Listen == "" {
 		o.Listen = "unix:" + filepath.Join(run, "map")
 	}
-	d := &Daemon{Addr: o.Listen, State: o.State, done: make(chan struct{})}
-	conf := filepath.Join(run, "tlspolicyd.yaml")
-	if err := os.WriteFile(conf, []byte(w.conf(o)), 0o644); err != nil {
+	d := &Daemon{Addr: o.Listen, State: o.State, conf: filepath.Join(run, "tlspolicyd.yaml"), done: make(chan struct{})}
+	if err := os.WriteFile(d.conf, []byte(w.conf(o)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(o.Program, "serve", "--config", conf)
+	d.cmd = exec.Command(o.Program, "serve", "--config", d.conf)
 	d.cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+o.State, "RUNTIME_DIRECTORY="+run)
 	d.cmd.Env = append(d.cmd.Env, o.Env...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.Log, &d.Log
@@ -222,7 +225,7 @@ func (w *World) conf(o Options) string {
 	return strings.NewReplacer(
 		"{listen}", o.Listen, "{dns}", w.DNS.Addr(), "{ca}", w.CAFile(), "{dane}", fmt.Sprint(!o.NoDANE),
 		"{recheck}", o.Recheck.String(), "{refresh}", o.Refresh.String(), "{fetch}", o.FetchTimeout.String(),
-		"{disk}", o.Disk, "{shared}", o.Shared, "{level}", o.LogLevel,
+		"{disk}", o.Disk, "{shared}", o.Shared, "{password}", o.SharedPassword, "{level}", o.LogLevel,
 	).Replace(yaml)
 }
 
@@ -234,7 +237,7 @@ sts:
   ca_file: {ca}
   allow_networks: [127.0.0.0/8]
 dane: {enabled: {dane}}
-cache: {recheck: {recheck}, refresh: {refresh}, disk: {disk}, shared: {url: "{shared}"}}
+cache: {recheck: {recheck}, refresh: {refresh}, disk: {disk}, shared: {url: "{shared}", password_file: "{password}"}}
 log: {level: {level}, format: json}
 `
 
