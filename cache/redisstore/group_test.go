@@ -23,11 +23,29 @@ func flat(fields map[string]any) string { return fmt.Sprint(fields) }
 
 // sentinelURL names all the sentinels.
 func sentinelURL(sentinels []*redis.Server) string {
-	var hosts []string
-	for _, s := range sentinels {
-		hosts = append(hosts, s.Addr)
+	return "redis+sentinel://" + hosts(sentinels) + "/mymaster"
+}
+
+// clusterURL names all the nodes of a cluster.
+func clusterURL(nodes []*redis.Server) string { return "redis+cluster://" + hosts(nodes) }
+
+// hosts lists servers as a URL does.
+func hosts(servers []*redis.Server) string {
+	var all []string
+	for _, s := range servers {
+		all = append(all, s.Addr)
 	}
-	return "redis+sentinel://" + strings.Join(hosts, ",") + "/mymaster"
+	return strings.Join(all, ",")
+}
+
+// two starts two stores of one database, which have been in touch with it.
+func two(t *testing.T, address string) (a, b *Store) {
+	t.Helper()
+	o := Options{URL: mustURL(t, address)}
+	a, b = start(t, o), start(t, o)
+	awaitBehind(t, a)
+	awaitBehind(t, b)
+	return a, b
 }
 
 func TestFailover(t *testing.T) {
@@ -35,10 +53,7 @@ func TestFailover(t *testing.T) {
 	master := redis.Start(t, redis.Redis)
 	redis.StartReplica(t, master)
 	sentinels := redis.StartSentinels(t, master)
-	o := Options{URL: mustURL(t, sentinelURL(sentinels))}
-	a, b := start(t, o), start(t, o)
-	awaitBehind(t, a)
-	awaitBehind(t, b)
+	a, b := two(t, sentinelURL(sentinels))
 	r := record(t, "a.example")
 	mustSave(t, a, r)
 	wantLoad(t, b, r)
@@ -60,10 +75,7 @@ func TestFailoverOfAMasterThatHangs(t *testing.T) {
 	master := redis.Start(t, redis.Redis)
 	replica := redis.StartReplica(t, master)
 	sentinels := redis.StartSentinels(t, master)
-	o := Options{URL: mustURL(t, sentinelURL(sentinels))}
-	a, b := start(t, o), start(t, o)
-	awaitBehind(t, a)
-	awaitBehind(t, b)
+	a, b := two(t, sentinelURL(sentinels))
 	master.Stop()
 	named := func(s *Store) bool {
 		addr, err := s.dialer.masterAddr(t.Context())
@@ -144,14 +156,7 @@ func TestClusterByTheWrongScheme(t *testing.T) {
 func TestMasterOfAClusterIsKilled(t *testing.T) {
 	t.Parallel()
 	servers := redis.StartCluster(t)
-	var hosts []string
-	for _, s := range servers {
-		hosts = append(hosts, s.Addr)
-	}
-	o := Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))}
-	a, b := start(t, o), start(t, o)
-	awaitBehind(t, a)
-	awaitBehind(t, b)
+	a, b := two(t, clusterURL(servers))
 	var all []cache.Record
 	for i := range 30 {
 		r := record(t, fmt.Sprintf("d%d.example", i))
@@ -215,11 +220,7 @@ func TestNewsPastANodeThatHangs(t *testing.T) {
 func TestNewsInAClusterOfWhichANodeHangs(t *testing.T) {
 	t.Parallel()
 	servers := redis.StartCluster(t)
-	var hosts []string
-	for _, s := range servers {
-		hosts = append(hosts, s.Addr)
-	}
-	s := start(t, Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))})
+	s := start(t, Options{URL: mustURL(t, clusterURL(servers))})
 	awaitBehind(t, s)
 	until(t, "the subscription", func() bool { return told(t, s, servers) })
 	db, ok := s.db().(*goredis.ClusterClient)
@@ -262,14 +263,7 @@ func told(t *testing.T, s *Store, servers []*redis.Server) bool {
 func TestFailoverInACluster(t *testing.T) {
 	t.Parallel()
 	servers := redis.StartClusterWithReplicas(t)
-	var hosts []string
-	for _, s := range servers {
-		hosts = append(hosts, s.Addr)
-	}
-	o := Options{URL: mustURL(t, "redis+cluster://"+strings.Join(hosts, ","))}
-	a, b := start(t, o), start(t, o)
-	awaitBehind(t, a)
-	awaitBehind(t, b)
+	a, b := two(t, clusterURL(servers))
 	awaitTold(t, a, b)
 	servers[0].Kill() // a master; it does not come back
 	for i := range 30 {
