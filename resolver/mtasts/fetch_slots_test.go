@@ -28,10 +28,15 @@ type crowd struct {
 	got map[string]int
 }
 
-func newCrowd(t *testing.T, ca *authority) *crowd {
-	c := &crowd{t: t, d: &dialer{after: make(map[string]time.Duration), start: time.Now()}, got: make(map[string]int)}
-	c.Resolver, c.zones = newInMemory(t, ca, func(o *Options) { o.Dial = c.d.dial })
-	return c
+// crowded runs a test with a crowd in a bubble; a proxy of nil means none.
+func crowded(t *testing.T, proxy *url.URL, test func(c *crowd)) {
+	t.Helper()
+	ca := newAuthority(t, "Test Root")
+	synctest.Test(t, func(t *testing.T) {
+		c := &crowd{t: t, d: &dialer{after: make(map[string]time.Duration), start: time.Now()}, got: make(map[string]int)}
+		c.Resolver, c.zones = newInMemory(t, ca, func(o *Options) { o.Dial, o.Proxy = c.d.dial, proxy })
+		test(c)
+	})
 }
 
 // publish gives the policy host of a domain addresses that hang.
@@ -66,6 +71,15 @@ func (c *crowd) fetch(n int, domain string, prev policy.STS) {
 	synctest.Wait()
 }
 
+// ask begins n first fetches.
+func (c *crowd) ask(n int, domain string) { c.fetch(n, domain, policy.STS{Wanted: "1"}) }
+
+// sleep lets time pass, and all happen that does by then.
+func (c *crowd) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func (c *crowd) wantOpen(want int) {
 	c.t.Helper()
 	if open := c.d.count(); open != want {
@@ -92,24 +106,19 @@ func (c *crowd) finish() {
 }
 
 func TestConnectionsToOneAddressAreBounded(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
+	crowded(t, nil, func(c *crowd) {
 		c.publish("example.com", "198.41.0.4")
 		c.publish("example.net", "198.41.0.5")
-		first := policy.STS{Wanted: "1"}
-		c.fetch(600, "example.com", first)
+		c.ask(600, "example.com")
 		c.wantOpen(64)
 		// Only so many wait; to the others it is said at once.
 		c.wantEnds("put off", 600-64-512)
-		c.fetch(64, "example.net", first)
+		c.ask(64, "example.net")
 		c.wantOpen(128)
 
-		time.Sleep(10*time.Second - time.Millisecond)
-		synctest.Wait()
+		c.sleep(10*time.Second - time.Millisecond)
 		c.wantEnds("put off", 600-64-512)
-		time.Sleep(time.Millisecond)
-		synctest.Wait()
+		c.sleep(time.Millisecond)
 		c.wantEnds("put off", 600-64)
 		c.finish()
 		c.wantEnds("timeout", 128)
@@ -117,20 +126,16 @@ func TestConnectionsToOneAddressAreBounded(t *testing.T) {
 }
 
 func TestPlaceThatIsGivenBackGoesToWhoWaits(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
+	crowded(t, nil, func(c *crowd) {
 		c.publish("example.com", "198.41.0.4")
-		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		c.ask(64, "example.com")
 		time.Sleep(55 * time.Second)
-		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		c.ask(64, "example.com")
 		c.wantOpen(64)
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
+		c.sleep(6 * time.Second)
 		c.wantOpen(64)
 		// Who waited has the rest of his minute.
-		time.Sleep(53 * time.Second)
-		synctest.Wait()
+		c.sleep(53 * time.Second)
 		c.wantOpen(64)
 		c.finish()
 		c.wantEnds("timeout", 128)
@@ -138,17 +143,15 @@ func TestPlaceThatIsGivenBackGoesToWhoWaits(t *testing.T) {
 }
 
 func TestConnectionsAreBoundedInAll(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
+	crowded(t, nil, func(c *crowd) {
 		if n := cap(c.fetcher.first.places); n != 2048 {
-			t.Errorf("%d connections are allowed, want 2048", n)
+			c.t.Errorf("%d connections are allowed, want 2048", n)
 		}
 		c.fetcher.first.places = make(chan struct{}, 128)
 		for i := range 3 {
 			domain := fmt.Sprintf("d%d.example", i)
 			c.publish(domain, fmt.Sprintf("198.41.0.%d", i))
-			c.fetch(64, domain, policy.STS{Wanted: "1"})
+			c.ask(64, domain)
 		}
 		c.wantOpen(128)
 		c.finish()
@@ -157,34 +160,27 @@ func TestConnectionsAreBoundedInAll(t *testing.T) {
 }
 
 func TestAddressesOfOneSubnetCountAsOne(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
-		first := policy.STS{Wanted: "1"}
+	crowded(t, nil, func(c *crowd) {
 		for i := range 10 {
 			domain := fmt.Sprintf("d%d.example", i)
 			c.publish(domain, fmt.Sprintf("2600:1:2:3::%d", i+1))
-			c.fetch(10, domain, first)
+			c.ask(10, domain)
 		}
 		c.wantOpen(64)
 		c.publish("example.net", "2600:1:2:4::1")
-		c.fetch(1, "example.net", first)
+		c.ask(1, "example.net")
 		c.wantOpen(65)
 		c.finish()
 	})
 }
 
 func TestFetchGoesToTheAddressThatHasAPlace(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
+	crowded(t, nil, func(c *crowd) {
 		c.publish("example.com", "198.41.0.4")
 		c.publish("example.net", "198.41.0.4", "198.41.0.5")
-		first := policy.STS{Wanted: "1"}
-		c.fetch(64, "example.com", first)
-		c.fetch(1, "example.net", first)
-		time.Sleep(time.Second)
-		synctest.Wait()
+		c.ask(64, "example.com")
+		c.ask(1, "example.net")
+		c.sleep(time.Second)
 		c.wantOpen(65)
 		c.finish()
 	})
@@ -193,18 +189,15 @@ func TestFetchGoesToTheAddressThatHasAPlace(t *testing.T) {
 // A provider that hangs has a quarter of the places for refreshes, and no part
 // in those of questions.
 func TestRefreshesOfOneAddressAreBounded(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t, ca)
+	crowded(t, nil, func(c *crowd) {
 		c.publish("example.com", "198.41.0.4")
 		begun := time.Now()
 		prev := policy.STS{Policy: enforce(7 * 24 * time.Hour), ID: "1", Fetched: begun, Refresh: begun}
 		c.fetch(32, "example.com", prev)
 		c.wantOpen(8)
-		time.Sleep(time.Second)
-		synctest.Wait()
+		c.sleep(time.Second)
 		c.wantEnds("put off", 24)
-		c.fetch(64, "example.com", policy.STS{Wanted: "1"})
+		c.ask(64, "example.com")
 		c.wantOpen(72)
 		c.finish()
 		c.wantEnds("timeout", 72)
@@ -248,14 +241,11 @@ func TestPutOff(t *testing.T) {
 }
 
 func TestConnectionsThroughAProxyAreBoundedInAll(t *testing.T) {
-	ca := newAuthority(t, "Test Root")
-	synctest.Test(t, func(t *testing.T) {
-		c := &crowd{t: t, d: &dialer{after: map[string]time.Duration{"proxy.example:3128": 0}, start: time.Now()}, got: make(map[string]int)}
-		c.Resolver, _ = newInMemory(t, ca, func(o *Options) {
-			o.Dial, o.Proxy = c.d.dial, &url.URL{Scheme: "http", Host: "proxy.example:3128"}
-		})
+	proxy := &url.URL{Scheme: "http", Host: "proxy.example:3128"}
+	crowded(t, proxy, func(c *crowd) {
+		c.d.after[proxy.Host] = 0
 		c.fetcher.first.places = make(chan struct{}, 128)
-		c.fetch(150, "example.com", policy.STS{Wanted: "1"})
+		c.ask(150, "example.com")
 		c.wantOpen(128)
 		c.finish()
 		c.wantEnds("put off", 22)
