@@ -87,10 +87,14 @@ func FreePort(t testing.TB) int {
 	lastPort.CompareAndSwap(0, uint32(os.Getpid()))
 	for range number {
 		port := low + int(lastPort.Add(1)%number)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
+		// To listen there would tell too, but a program that is started at that
+		// moment holds the port for a while.
+		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if errors.Is(err, syscall.ECONNREFUSED) {
 			return port
+		}
+		if err == nil {
+			c.Close()
 		}
 	}
 	t.Fatal("no port is free")
