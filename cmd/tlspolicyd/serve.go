@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"tlspolicyd/internal/config"
+	"tlspolicyd/internal/garbage"
 )
 
 func newServeCommand(file *configFile) *cobra.Command {
@@ -45,7 +46,7 @@ func serve(ctx context.Context, load func() (*config.Config, error)) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // standard error has nothing to sync
-	defer tuneGC()()
+	defer garbage.Tune()()
 	log.Info("starting", zap.String("version", programVersion()))
 	hangup := catchHangup()
 	defer signal.Stop(hangup)

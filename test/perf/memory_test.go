@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tlspolicyd/cache"
+	"tlspolicyd/internal/garbage"
 	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/resolver/policy"
 	"tlspolicyd/socketmap"
@@ -75,12 +76,10 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 // gcPercent is what the daemon sets where the heap is large.
-const gcPercent = 25
+const gcPercent = 20
 
 func measureMemory(b *testing.B, n int, network many) {
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
-	}
+	defer garbage.Tune()() // as the daemon does
 	debug.FreeOSMemory()
 	before, rss := live(), resident(b)
 	c, err := cache.New(cache.Options{Store: forgetful{}, Resolver: network, Parse: mtasts.ParsePolicy, Memory: n})

@@ -1,4 +1,4 @@
-package main
+package garbage
 
 import (
 	"runtime"
@@ -20,7 +20,8 @@ func TestRoomForGarbage(t *testing.T) {
 		{16 * mb, 100},
 		{40 * mb, 40},
 		{64 * mb, 25},
-		{1 << 40, 25},
+		{80 * mb, 20},
+		{1 << 40, 20},
 	} {
 		if got := percentFor(tt.live); got != tt.want {
 			t.Errorf("%d MB in use: %d %%, want %d %%", tt.live/mb, got, tt.want)
@@ -32,16 +33,16 @@ func TestRoomForGarbageFollowsTheHeap(t *testing.T) {
 	before := debug.SetGCPercent(77)
 	defer func() { debug.SetGCPercent(before) }()
 	t.Setenv("GOGC", "77")
-	tuneGC()()
-	waitForGCPercent(t, func(percent uint64) bool { return percent == 77 })
+	Tune()()
+	waitForGCPercent(t, func(got uint64) bool { return got == 77 })
 
 	t.Setenv("GOGC", "")
-	stop := tuneGC()
+	stop := Tune()
 	defer stop()
 	large := make([]byte, 256<<20)
-	waitForGCPercent(t, func(percent uint64) bool { return percent == gcPercent })
+	waitForGCPercent(t, func(got uint64) bool { return got == percent })
 	runtime.KeepAlive(large)
-	waitForGCPercent(t, func(percent uint64) bool { return percent > gcPercent })
+	waitForGCPercent(t, func(got uint64) bool { return got > percent })
 }
 
 // waitForGCPercent collects garbage until the percentage is as it should be.
