@@ -69,9 +69,9 @@ func (r *Report) conclude() {
 	leftToDANE := c.Outcome == Authenticated && r.decisive().by("policy").Kind == policy.NotFound
 	r.decisive().overruleByProbes(&c)
 	if r.Postfix != nil {
-		c.Here = append(c.Here, r.Postfix.harm(r.decisive().by("policy").Kind)...)
+		c.Here = append(c.Here, r.Postfix.harm(r.decisive())...)
 		if leftToDANE {
-			c.Here = append(c.Here, r.Postfix.harmToDANE()...)
+			c.Here = append(c.Here, r.Postfix.harmToDANE(r.decisive())...)
 		}
 	}
 	if r.Blind {

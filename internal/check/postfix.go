@@ -47,6 +47,8 @@ type Postfix struct {
 	Elsewhere string
 	// Err says why they could not be read; the rest is empty then.
 	Err error
+
+	asks []socketmapRef // the maps of the daemon that Postfix asks, in its order
 }
 
 // postfix reads the settings, if there is a Postfix.
@@ -104,7 +106,8 @@ func (p *Postfix) look(at place) {
 	if len(maps) == 0 {
 		lacks("%s asks no socketmap: Postfix does not ask the daemon; add %s", setMaps, mapAt(at.listen))
 	}
-	if p.Elsewhere = elsewhere(maps, at); p.Elsewhere != "" {
+	p.asks, p.Elsewhere = ours(maps, at)
+	if p.Elsewhere != "" {
 		lacks("%s", p.Elsewhere)
 	}
 	for _, m := range maps {
@@ -115,20 +118,23 @@ func (p *Postfix) look(at place) {
 	}
 }
 
-// elsewhere says that none of the maps is asked where the daemon is; empty if
-// one is, or if that is not known.
-func elsewhere(maps []socketmapRef, at place) string {
+// ours returns the maps that are asked where the daemon is, or says that none is.
+// Where it is may not be known.
+func ours(maps []socketmapRef, at place) (asks []socketmapRef, elsewhere string) {
 	if len(maps) == 0 || len(at.listen) == 0 {
-		return ""
+		return maps, ""
 	}
 	var asked []string
 	for _, m := range maps {
 		if m.at(at.listen) {
-			return ""
+			asks = append(asks, m)
 		}
 		asked = append(asked, m.address)
 	}
-	return fmt.Sprintf("%s asks %s, and %s", setMaps, strings.Join(asked, ", "), at)
+	if len(asks) > 0 {
+		return asks, ""
+	}
+	return nil, fmt.Sprintf("%s asks %s, and %s", setMaps, strings.Join(asked, ", "), at)
 }
 
 // lookAt looks at one of the maps.
@@ -146,24 +152,53 @@ func (p *Postfix) lookAt(m socketmapRef, lacks func(string, ...any)) {
 	}
 }
 
-// harm says what keeps Postfix from doing what an answer says, what harms most
+// harm says what keeps Postfix from doing what the report says, what harms most
 // first.
-func (p *Postfix) harm(kind policy.Kind) []string {
-	if p.Err != nil || kind == policy.NotFound {
+func (p *Postfix) harm(r *Report) []string {
+	if p.Err != nil {
 		return nil
 	}
-	harm := p.deafness()
-	if kind == policy.DANEOnly && !p.dnssec() {
-		harm = append(harm, setDNS+" is not dnssec, so Postfix defers this mail")
+	kind, harm := r.by("policy").Kind, p.deafness()
+	if answer, name := p.answer(r); name != "" {
+		if kind != policy.NotFound && answer.Verdict.Kind != kind {
+			harm = append(harm, fmt.Sprintf("Postfix asks map %s, which does not look at DANE; the answer is: %s", name, answer.Reply))
+		}
+		kind = answer.Verdict.Kind
 	}
-	if kind != policy.Secure {
-		return harm
-	}
-	harm = append(harm, p.newerMaps()...)
-	if !p.hasCAs() {
-		harm = append(harm, "Postfix trusts no certificate authority ("+setCAFile+"), so it defers this mail")
+	switch kind {
+	case policy.NotFound:
+		return nil
+	case policy.Secure:
+		harm = append(harm, p.newerMaps()...)
+		if !p.hasCAs() {
+			harm = append(harm, "Postfix trusts no certificate authority ("+setCAFile+"), so it defers this mail")
+		}
+	case policy.DANEOnly:
+		if !p.dnssec() {
+			harm = append(harm, setDNS+" is not dnssec, so Postfix defers this mail")
+		}
 	}
 	return harm
+}
+
+// answer returns what Postfix hears, and the map that says it: the first that
+// says something, else the last. The name is empty if the daemon is not asked.
+func (p *Postfix) answer(r *Report) (answer Answer, name string) {
+	for _, m := range p.asks {
+		known, ok := policymap.FindMap(m.name)
+		if !ok {
+			known.Name = "postfix" // which is what it means
+		}
+		for _, a := range r.Answers {
+			if a.Map == known.Name {
+				answer, name = a, m.name
+			}
+		}
+		if answer.Verdict.Kind != policy.NotFound {
+			break
+		}
+	}
+	return answer, name
 }
 
 // newerMaps names the maps whose policies this Postfix does not understand.
@@ -191,8 +226,8 @@ func (p *Postfix) deafness() []string {
 
 // harmToDANE says what keeps Postfix from doing DANE where the daemon leaves it
 // to Postfix.
-func (p *Postfix) harmToDANE() []string {
-	if p.Err != nil {
+func (p *Postfix) harmToDANE(r *Report) []string {
+	if answer, _ := p.answer(r); p.Err != nil || answer.Verdict.Kind == policy.DANEOnly {
 		return nil
 	}
 	asked := false

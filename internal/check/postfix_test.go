@@ -79,11 +79,32 @@ func TestWhatMainCFDoesToTheVerdict(t *testing.T) {
 		{"no level for DANE alone", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_tls_security_level": "may"}, `here     smtp_tls_security_level is "may", so Postfix does no DANE: set it to dane, or ask map policy-dane`},
 		{"no DNSSEC for DANE alone", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_dns_support_level": ""}, "here     smtp_dns_support_level is not dnssec, so Postfix does no DANE"},
 		{"no DNSSEC", daneOnly, map[string]string{"smtp_dns_support_level": ""}, "here     smtp_dns_support_level is not dnssec, so Postfix defers this mail"},
+		{"no DNSSEC for DANE alone, by a map that answers for it", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_dns_support_level": "", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:QUERY"}, "here     smtp_dns_support_level is not dnssec, so Postfix defers this mail"},
+		{"a map that does not look at DANE", daneOnly, map[string]string{"smtp_dns_support_level": "", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:postfix"}, "here     Postfix asks map postfix, which does not look at DANE; the answer is: OK secure match=mx1.example.com:mx2.example.com servername=hostname"},
+		{"a map of no known name", daneOnly, map[string]string{"smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:polcy"}, "here     Postfix asks map polcy, which does not look at DANE; the answer is: OK secure match="},
 	} {
 		w := world{ca: ca, zones: tt.zones, web: file(enforce), postconf: settings(tt.change), listen: []string{"127.0.0.1:8461"}}
 		if text := w.run(t, "example.com").Text(); !strings.Contains(firstLines(text), tt.says) {
 			t.Errorf("%s: the first lines do not say %q:\n%s", tt.name, tt.says, text)
 		}
+	}
+}
+
+// A relay whose map answers for DANE is told one thing about it.
+func TestMainCFOfAMapWithDANE(t *testing.T) {
+	w := world{ca: newAuthority(), zones: signed + oneMX + tlsa1 + usable, listen: []string{"127.0.0.1:8461"},
+		postconf: settings(map[string]string{"smtp_dns_support_level": "", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-dane"})}
+	if here := w.run(t, "example.com").Conclusion.Here; len(here) != 1 || !strings.Contains(here[0], "defers") {
+		t.Errorf("got %q, want that Postfix defers this mail", here)
+	}
+}
+
+// A relay whose map does not look at DANE does not need DNSSEC for it.
+func TestMainCFOfAMapWithoutDANE(t *testing.T) {
+	w := world{ca: newAuthority(), zones: signed + announced + oneMX + tlsa1 + usable, web: file(enforce), listen: []string{"127.0.0.1:8461"},
+		postconf: settings(map[string]string{"smtp_dns_support_level": "", "smtp_tls_security_level": "may", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:postfix"})}
+	if here := w.run(t, "example.com").Conclusion.Here; len(here) != 1 || strings.Contains(here[0], "defers") {
+		t.Errorf("got %q, want what the map answers and nothing else", here)
 	}
 }
 
