@@ -145,7 +145,7 @@ func (m *Metrics) addResolver() {
 			"refused", "rcode", "lame", "malformed", "loop", "name"})
 	m.fetches = newFamily(m.registry, "tlspolicyd_sts_fetches_total",
 		"Fetches of policies over HTTPS by their outcome.", "result",
-		"ok", "dns", "address", "connect", "tls", "status", "type", "size", "timeout", "syntax")
+		"ok", "dns", "address", "connect", "tls", "status", "type", "size", "timeout", "syntax", "busy")
 }
 
 // QueryDone counts a question to the DNS, for dnsclient.

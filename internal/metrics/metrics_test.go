@@ -231,7 +231,7 @@ func TestEveryValueOfThePackagesIsKnown(t *testing.T) {
 	for _, change := range []string{cache.ChangeNew, cache.ChangeStronger, cache.ChangeWeaker, cache.ChangeOther, cache.ChangeRemoved} {
 		known(t, m.changes, change)
 	}
-	for _, result := range []string{"ok", "dns", "address", "connect", "tls", "status", "type", "size", "timeout", "syntax"} {
+	for _, result := range []string{"ok", "dns", "address", "connect", "tls", "status", "type", "size", "timeout", "syntax", "busy"} {
 		known(t, m.fetches, result)
 	}
 	for _, qtype := range []string{"A", "AAAA", "CNAME", "MX", "NS", "TLSA", "TXT", "other"} {

@@ -2,6 +2,7 @@ package contrib
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -200,5 +201,41 @@ func TestTheManualNamesWhatIsExported(t *testing.T) {
 		if !strings.Contains(text, "`"+rule.what+"`") {
 			t.Errorf("%s does not name the alert %s", manual, rule.what)
 		}
+	}
+}
+
+var (
+	headForm = regexp.MustCompile(`^\*\*(tlspolicyd_[a-z_]+)\*\*`)
+	codeForm = regexp.MustCompile("`([^`]+)`")
+)
+
+// What the tables of the manual explain is there from the start, under that name
+// and not as something else.
+func TestWhatTheManualExplainsIsExported(t *testing.T) {
+	data, err := os.ReadFile(manual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, metric, explained := scrape(t), "", 0
+	for line := range strings.Lines(string(data)) {
+		if m := headForm.FindStringSubmatch(line); m != nil {
+			metric = m[1]
+		}
+		cell, isRow := strings.CutPrefix(line, "| `")
+		if !isRow || metric == "" {
+			continue
+		}
+		cell, _, _ = strings.Cut("`"+cell, "|")
+		for _, word := range codeForm.FindAllStringSubmatch(cell, -1) {
+			explained++
+			if !slices.ContainsFunc(slices.Collect(maps.Values(e[metric])), func(values []string) bool {
+				return slices.Contains(values, word[1])
+			}) {
+				t.Errorf("%s explains %s of %s, which is not exported", manual, word[1], metric)
+			}
+		}
+	}
+	if explained < 30 {
+		t.Errorf("only %d values are explained", explained)
 	}
 }
