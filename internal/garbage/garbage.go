@@ -3,7 +3,7 @@
 // Most of the heap is policies that stay, so that room for garbage is memory which
 // is paid for and rarely used: with many policies it is a fifth of what is in use.
 // With few, a fifth would be 1 MB, and garbage collected a hundred times in a second
-// under load: so it is never less than 16 MB.
+// under load: so it is never less than 8 MB.
 //
 // It has nothing to do with what is remembered, see package cache.
 package garbage
@@ -18,7 +18,7 @@ import (
 
 // What a heap may grow by, at least, in bytes and in percent of what is in use.
 const (
-	room    = 16 << 20
+	room    = 8 << 20
 	percent = 20
 	// maxPercent is where the heap is so small that the percentage says
 	// nothing: the runtime never collects below 4 MB for each hundred percent.

@@ -15,12 +15,12 @@ func TestRoomForGarbage(t *testing.T) {
 	}{
 		{0, 400}, // before the first collection
 		{1 * mb, 400},
-		{4 * mb, 400},
-		{8 * mb, 200},
-		{16 * mb, 100},
-		{40 * mb, 40},
-		{64 * mb, 25},
-		{80 * mb, 20},
+		{2 * mb, 400},
+		{4 * mb, 200},
+		{8 * mb, 100},
+		{20 * mb, 40},
+		{40 * mb, 20},
+		{64 * mb, 20},
 		{1 << 40, 20},
 	} {
 		if got := percentFor(tt.live); got != tt.want {
