@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.uber.org/zap/zapcore"
 
 	"tlspolicyd/internal/printable"
 )
@@ -73,9 +75,13 @@ func exitCode(err error, messages io.Writer) int {
 			return code
 		}
 	}
+	level := ""
+	if f, ok := messages.(*os.File); ok && toJournal(f, os.Getenv) {
+		level = fmt.Sprintf("<%d>", priority(zapcore.ErrorLevel))
+	}
 	for line := range strings.Lines(err.Error()) {
 		// A message may quote the name of a file, or a domain.
-		fmt.Fprintf(messages, "tlspolicyd: %s\n", printable.Escape(strings.TrimSuffix(line, "\n")))
+		fmt.Fprintf(messages, "%stlspolicyd: %s\n", level, printable.Escape(strings.TrimSuffix(line, "\n")))
 	}
 	return code
 }

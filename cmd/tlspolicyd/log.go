@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/buffer"
@@ -23,13 +24,25 @@ func logFormat(format string, f *os.File, env func(string) string) string {
 	if format != "auto" {
 		return format
 	}
-	if env("JOURNAL_STREAM") != "" {
+	if toJournal(f, env) {
 		return "journal"
 	}
 	if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		return "console"
 	}
 	return "json"
+}
+
+// toJournal reports whether what is written to f goes to the journal. The variable
+// alone does not say so: whatever systemd's services start inherits it, and may write
+// elsewhere (systemd.exec(5)).
+func toJournal(f *os.File, env func(string) string) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && env("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 func newEncoder(format string) zapcore.Encoder {

@@ -224,8 +224,9 @@ func confinement(t *testing.T, s system) {
 	if out, err := b.try("timeout", "20", "systemctl", "restart", "tlspolicyd.service"); err == nil {
 		t.Errorf("it starts with a broken configuration: %s", out)
 	}
-	if !strings.Contains(b.journal(), "tlspolicyd.yaml:1:9") {
-		t.Errorf("the journal does not say where the fault is:\n%s", b.journal())
+	errors := b.do(t, "journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err", "--unit=tlspolicyd.service")
+	if !strings.Contains(errors, "tlspolicyd.yaml:1:9") {
+		t.Errorf("the errors in the journal do not say where the fault is:\n%s\nall of it:\n%s", errors, b.journal())
 	}
 	b.write(t, conf, labConf)
 	expect(t, b, tcp, enforced, secure)
