@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 KILLS   ?= 500
 POLICIES ?= 1000000
 
-.PHONY: build run test unit lint e2e demo crash scale fleet setup fuzz vuln packages clean
+.PHONY: build run test unit lint e2e demo crash scale fleet bench setup fuzz vuln packages clean
 
 build: bin/tlspolicyd ## the daemon, static, in bin/
 
@@ -49,10 +49,12 @@ scale: ## as root: the daemon with POLICIES policies in its store; see docs/perf
 fleet: ## as root: three relays with 1,000 domains and one Redis; see docs/fleet.md
 	$(GO) test -tags e2e -count=1 -v -timeout 1h ./test/fleet -domains 1000 -period 90s -periods 4 -most 1.1
 
-bench: ## as root: what an answer costs, compared with a bare echo server; see docs/performance.md
-	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Tail|Cold' -benchtime 1x -timeout 2h ./test/perf
+bench: ## as root: what answers, first questions and memory cost; see docs/performance.md
+	$(GO) test -tags e2e -run '^$$' -bench 'Hit|Tail|Cold|Hanging' -benchtime 1x -timeout 2h ./test/perf
 	$(GO) test -tags e2e -run '^$$' -bench Miss -benchtime 100x ./test/perf
+	$(GO) test -tags e2e -run '^$$' -bench Queries -benchtime 20x ./test/perf
 	$(GO) test -run '^$$' -bench 'Path|Socket' -count 10 ./test/perf
+	$(GO) test -run '^$$' -bench Memory -benchtime 1x -timeout 1h ./test/perf
 
 fuzz: ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
