@@ -42,7 +42,7 @@ func (s *Store) compact(f *file) (*file, error) {
 // rewrite copies f into a new file that takes its place.
 func (s *Store) rewrite(f *file) error {
 	path := s.o.Path + newSuffix
-	if err := makeFile(path, nil, s.clock.total()); err != nil {
+	if err := makeFile(path, nil, s.clock.total(), time.Time{}); err != nil {
 		return err
 	}
 	next, err := openFile(path)

@@ -145,15 +145,8 @@ const clockStep = 10 * time.Minute
 
 // newRunningTime goes on from where the clock in f stands.
 func newRunningTime(f *file) *runningTime {
-	c := &runningTime{since: time.Now()}
-	_ = f.read(func(v *view) error { // a file without a clock begins at zero
-		b, err := v.buckets[bucketMeta].find([]byte(metaClock))
-		if err == nil {
-			c.ran = time.Duration(min(readNumber(b), 1<<32)) * time.Second
-		}
-		return nil
-	})
-	return c
+	ran := min(readNumber(f.about(metaClock)), 1<<32) // without a clock it begins at zero
+	return &runningTime{ran: time.Duration(ran) * time.Second, since: time.Now()}
 }
 
 func (c *runningTime) total() time.Duration {

@@ -38,6 +38,7 @@ func (s *Store) openCurrent() error {
 	switch {
 	case errors.Is(err, errDamage):
 		s.clock = newRunningTime(f)
+		s.state.Store(s.resume(f))
 		_ = s.setAside(f, err) // was logged; the damaged file can be read
 		return nil
 	case f != nil && cannotWrite(err):
@@ -48,8 +49,11 @@ func (s *Store) openCurrent() error {
 		}
 		return err
 	}
-	s.state.Store(&state{cur: f, until: f.lostUntil()})
-	s.resume(f)
+	st := s.resume(f)
+	s.state.Store(st)
+	if !st.begun.IsZero() {
+		s.startSalvage()
+	}
 	return nil
 }
 
@@ -72,14 +76,14 @@ func (s *Store) makeIfMissing() error {
 			return s.moveIn()
 		}
 	}
-	if err := makeFile(fresh, nil, 0); err != nil {
+	if err := makeFile(fresh, nil, 0, time.Time{}); err != nil {
 		return unmadeError(err)
 	}
 	return unmadeError(s.moveIn())
 }
 
 // makeFile makes an empty store at path, on the disk when it returns.
-func makeFile(path string, sources []string, clock time.Duration) error {
+func makeFile(path string, sources []string, clock time.Duration, lost time.Time) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("making a store: %w", err)
 	}
@@ -99,6 +103,7 @@ func makeFile(path string, sources []string, clock time.Duration) error {
 				about.Put([]byte(metaFormat), []byte{fileFormat}),
 				about.Put([]byte(metaClock), number(int64(clock.Seconds()))),
 				about.Put([]byte(metaSources), []byte(strings.Join(sources, "\n"))),
+				about.Put([]byte(metaLost), number(lost.Unix())),
 			)
 		})
 		if err := errors.Join(err, db.Close()); err != nil {
@@ -202,7 +207,10 @@ func (s *Store) setAside(f *file, cause error) error {
 	f.closeWriter()
 	st := s.state.Load()
 	now := time.Now()
-	next := &state{old: append([]*file{f}, st.old...), until: now.Add(salvageWindow), begun: now, lost: st.lost}
+	next := &state{
+		old: append([]*file{f}, st.old...), until: now.Add(salvageWindow), begun: now,
+		lost: st.lost || len(st.old) == 0 && now.Before(st.until), // what the last copy could not read
+	}
 	var last *file
 	if len(next.old) > keepDamaged {
 		last, next.old, next.lost = next.old[keepDamaged], next.old[:keepDamaged], true
@@ -234,7 +242,11 @@ func (s *Store) begin(st *state) error {
 	for _, f := range st.old[1:] {
 		names = append(names, filepath.Base(f.path))
 	}
-	if err := makeFile(s.o.Path+newSuffix, names, s.clock.total()); err != nil {
+	var lost time.Time
+	if st.lost {
+		lost = st.until
+	}
+	if err := makeFile(s.o.Path+newSuffix, names, s.clock.total(), lost); err != nil {
 		return err
 	}
 	if aside != newest.path {
@@ -288,13 +300,23 @@ func globQuote(path string) string {
 
 // sources returns the damaged files that are yet to be copied into f.
 func (f *file) sources() []string {
-	var names []string
-	_ = f.read(func(v *view) error { // what cannot be read is found when it is needed
-		b, err := v.buckets[bucketMeta].find([]byte(metaSources))
-		if err == nil && len(b) > 0 {
-			names = strings.Split(string(b), "\n")
-		}
+	b := f.about(metaSources)
+	if len(b) == 0 {
 		return nil
-	})
-	return names
+	}
+	return strings.Split(string(b), "\n")
+}
+
+// about returns what a file says of itself, as far as that can be read, also of a
+// damaged one; nil is nothing. It is for a file that nobody writes to.
+func (f *file) about(key string) []byte {
+	v := f.view.Load()
+	if v == nil {
+		v = remains(f.r)
+	}
+	b, err := v.buckets[bucketMeta].find([]byte(key))
+	if err != nil {
+		return nil
+	}
+	return b
 }

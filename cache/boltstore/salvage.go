@@ -25,13 +25,16 @@ func (st *state) salvaging() bool {
 	return len(st.old) > 0 || !st.begun.IsZero() && time.Since(st.begun) < 2*salvageWindow
 }
 
-// resume goes on with a copy that was not complete when the program ended.
-func (s *Store) resume(f *file) {
+// resume returns the state in which the program ended, as the file says: with
+// the damaged ones that are yet to be copied, and what was lost in a copy before.
+func (s *Store) resume(f *file) *state {
+	next := &state{cur: f, until: f.lostUntil()}
 	names := f.sources()
 	if len(names) == 0 {
-		return
+		return next
 	}
-	next := &state{cur: f, begun: time.Now(), until: time.Now().Add(salvageWindow)}
+	now := time.Now()
+	next.lost, next.begun, next.until = now.Before(next.until), now, now.Add(salvageWindow)
 	for _, name := range names[:min(len(names), keepDamaged)] {
 		src, err := openFile(filepath.Join(filepath.Dir(s.o.Path), filepath.Base(name)))
 		if src == nil {
@@ -41,8 +44,7 @@ func (s *Store) resume(f *file) {
 		}
 		next.old = append(next.old, src)
 	}
-	s.state.Store(next)
-	s.startSalvage()
+	return next
 }
 
 // startSalvage starts the goroutine that copies what can be read, if it does
@@ -220,14 +222,7 @@ func (p *planner) endCopy(until time.Time) error {
 // copy that lost something was complete only a moment before the program ended.
 // Whatever the clock did meanwhile, that is not longer than salvageWindow.
 func (f *file) lostUntil() time.Time {
-	var until time.Time
-	_ = f.read(func(v *view) error { // what cannot be read is found when it is needed
-		b, err := v.buckets[bucketMeta].find([]byte(metaLost))
-		if err == nil {
-			until = time.Unix(readNumber(b), 0)
-		}
-		return nil
-	})
+	until := time.Unix(readNumber(f.about(metaLost)), 0)
 	if most := time.Now().Add(salvageWindow); until.After(most) {
 		return most
 	}

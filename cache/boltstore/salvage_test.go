@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,100 @@ func TestWhatIsLostIsDamagedAlsoAfterARestart(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				if _, err := s.Load(t.Context(), unknown); !errors.Is(err, cache.ErrNotFound) {
 					t.Errorf("Load after the minute: %v, want %v", err, cache.ErrNotFound)
+				}
+			})
+		})
+	}
+}
+
+// damageMeta makes the meta page of the last commit unreadable: the file is then
+// found damaged when it is opened.
+func damageMeta(t *testing.T, path string) {
+	t.Helper()
+	image, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := os.Getpagesize()
+	first, _ := parseMeta(image[headerSize:])
+	second, _ := parseMeta(image[size+headerSize:])
+	at := headerSize
+	if second.txid > first.txid {
+		at += size
+	}
+	overwrite(t, path, int64(at), []byte{0, 0, 0, 0})
+}
+
+// damageFreelist makes the list of free pages unreadable.
+func damageFreelist(t *testing.T, path string) {
+	t.Helper()
+	f, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	v := f.view.Load()
+	overwrite(t, path, int64(v.free.id)*int64(v.size)+8, []byte{0xff, 0xff})
+}
+
+// What a damaged file is yet to be copied from is copied also if the new file is
+// found damaged when the program starts again.
+func TestADamagedFileThatWasBeingMadeForgetsNothing(t *testing.T) {
+	sm := newSample(t)
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"meta page": damageMeta, "list of free pages": damageFreelist,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := writeImage(t, sm.image)
+			damageIndex(t, o.Path)
+			s := uncopied(t, o)
+			findDamage(t, s)
+			mustSave(t, s, storetest.Record(t, "new.example", due), storetest.Record(t, "newer.example", due))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			damage(t, o.Path)
+			synctest.Test(t, func(t *testing.T) {
+				s := open(t, o)
+				waitSalvaged(t, s)
+				if got := sm.use(t, s); got != len(sm.records) {
+					t.Errorf("%d of %d records were found", got, len(sm.records))
+				}
+			})
+		})
+	}
+}
+
+// What was lost in a copy stays damaged for its minute, also if the new file is
+// damaged in turn, of which nothing is lost, and the program is started again.
+func TestWhatIsLostIsDamagedAlsoAfterAnotherDamage(t *testing.T) {
+	sm := newSample(t)
+	for name, restart := range map[string]bool{"running": false, "started again": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := writeImage(t, sm.image[:len(sm.image)/2])
+				s := open(t, o)
+				waitSalvaged(t, s)
+				time.Sleep(salvageWindow / 2)
+				if restart {
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					s = uncopied(t, o)
+				}
+				damageIndex(t, o.Path)
+				findDamage(t, s)
+				if restart {
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					s = open(t, o)
+				}
+				waitSalvaged(t, s)
+				unknown := storetest.Domain(t, "unknown.example")
+				time.Sleep(salvageWindow/2 - 2*time.Second)
+				if _, err := s.Load(t.Context(), unknown); !errors.Is(err, cache.ErrDamaged) {
+					t.Errorf("Load within the minute: %v, want %v", err, cache.ErrDamaged)
 				}
 			})
 		})

@@ -225,7 +225,7 @@ func TestAFileThatIsHalfRenamedIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	aside := o.Path + ".damaged-20260101T000000"
-	if err := makeFile(o.Path+newSuffix, []string{filepath.Base(aside)}, 0); err != nil {
+	if err := makeFile(o.Path+newSuffix, []string{filepath.Base(aside)}, 0, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(o.Path, aside); err != nil {
