@@ -258,7 +258,7 @@ func (s *Store) begin(st *state) error {
 	if err := s.moveIn(); err != nil {
 		return err
 	}
-	s.prune()
+	s.prune(names)
 	f, err := openWritable(&s.o)
 	if err != nil {
 		return err
@@ -279,14 +279,13 @@ func linkOrRename(path, aside string) error {
 	return nil
 }
 
-// prune removes all but the newest damaged files.
-func (s *Store) prune() {
-	files, err := filepath.Glob(globQuote(s.o.Path) + damagedSuffix + "*")
-	if err != nil || len(files) <= keepDamaged {
-		return
-	}
+// prune removes all but the newest damaged files. Those that are yet to be copied
+// count as the newest, whatever the clock said when they got their names.
+func (s *Store) prune(sources []string) {
+	files, _ := filepath.Glob(globQuote(s.o.Path) + damagedSuffix + "*") // it is a pattern
+	files = slices.DeleteFunc(files, func(name string) bool { return slices.Contains(sources, filepath.Base(name)) })
 	slices.Sort(files)
-	for _, name := range files[:len(files)-keepDamaged] {
+	for _, name := range files[:max(0, len(files)+len(sources)-keepDamaged)] {
 		if err := os.Remove(name); err != nil {
 			s.o.Log.Warn("an old damaged store cannot be removed", zap.String("file", name), zap.Error(err))
 		}

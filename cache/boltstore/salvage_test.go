@@ -2,7 +2,9 @@ package boltstore
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,4 +193,34 @@ func TestWhatIsLostIsDamagedAlsoAfterAnotherDamage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A clock that is behind when damage is found does not make the file that is set
+// aside the oldest: it is kept until it was copied.
+func TestTheFileThatIsBeingCopiedIsKept(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	for i := range keepDamaged {
+		name := fmt.Sprintf("%s%s2999010%dT000000.000000000", o.Path, damagedSuffix, i+1)
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := filepath.Glob(o.Path + damagedSuffix + "*")
+	if err != nil || len(aside) != keepDamaged {
+		t.Errorf("set aside are %v, %v, want %d files", aside, err, keepDamaged)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		waitSalvaged(t, s)
+		if got := sm.use(t, s); got != len(sm.records) {
+			t.Errorf("%d of %d records were found", got, len(sm.records))
+		}
+	})
 }
