@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -137,6 +138,29 @@ func TestDANEExpiredAndNotRenewableDefers(t *testing.T) {
 		w.publish("example.com", s)
 		time.Sleep(time.Second)
 		r.wantAs("example.com", policy.ClassSTS, policy.Secure, 0) // a failure is not kept
+	})
+}
+
+// slowToTell is a network that is slow to hand over what it has learned of DANE.
+type slowToTell struct{ *world }
+
+func (s slowToTell) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
+	fact := s.world.DANE(ctx, hop, prev)
+	time.Sleep(2 * time.Second)
+	return fact
+}
+
+func TestDANEFactThatEndsAtOnceCountsForAllWhoWaitedForIt(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.publish("example.com", site{id: "1", text: enforce, dane: hosts(policy.HostUsable), daneIn: time.Nanosecond})
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.resolver = slowToTell{w}
+		var wg sync.WaitGroup
+		wg.Go(func() { r.wantAs("example.com", policy.ClassSTS, policy.DANEOnly, 2*time.Second) })
+		time.Sleep(time.Second)
+		r.wantAs("example.com", policy.ClassSTS, policy.DANEOnly, time.Second)
+		wg.Wait()
 	})
 }
 

@@ -121,14 +121,17 @@ func (c *Cache) considerDANE(q *question, now time.Time) bool {
 }
 
 // judgedAt is the moment as of which the facts are judged: when the question
-// was asked. For who waited for a policy that ends as soon as it is fetched it
-// is the moment of the fetch, however late he came to wait.
+// was asked. For who waited for a fact that ends as soon as it is learned it is
+// the moment at which that was learned, however late he came to wait.
 func (q *question) judgedAt() time.Time {
-	f := q.flight
-	if f != nil && !q.sts.Fetched.Before(f.started) && q.asked.After(q.sts.Fetched) {
-		return q.sts.Fetched
+	at := q.asked
+	if f := q.flight; f != nil && !q.sts.Fetched.Before(f.started) {
+		at = earlier(at, q.sts.Fetched)
 	}
-	return q.asked
+	if l := q.lookup; l != nil && !q.dane.Learned.Before(l.started) {
+		at = earlier(at, q.dane.Learned)
+	}
+	return at
 }
 
 // earlier returns the earlier of two times; the zero time stands for none.
