@@ -14,13 +14,9 @@ type Exception struct {
 }
 
 // lookupKey is the next-hop as Postfix looks it up in a table: in lower case,
-// with the service as it is written.
+// with the service as it is written, and a name in letters beyond ASCII as the
+// mail has it, which is not to be found under its A-labels.
 func (r *Report) lookupKey() string {
-	for i := range len(r.Key) {
-		if r.Key[i] >= 0x80 && r.Unasked == nil {
-			return r.Hop.String()
-		}
-	}
 	return strings.ToLower(strings.TrimSuffix(r.Key, "."))
 }
 

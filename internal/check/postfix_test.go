@@ -176,7 +176,9 @@ func TestExceptionOfEveryKindOfKey(t *testing.T) {
 		"Example.COM.":                      "example.com  may",
 		"example.com:submission":            "example.com:submission  may",
 		"[MX1.example.com]:587":             "[mx1.example.com]:587  may",
-		"b\u00fccher.example":               "xn--bcher-kva.example  may",
+		"b\u00fccher.example":               "b\u00fccher.example  may",
+		"B\u00dcCHER.example":               "b\u00fccher.example  may",
+		"xn--bcher-kva.example":             "xn--bcher-kva.example  may",
 		"example.com:no-such-service-known": "example.com:no-such-service-known  may",
 	} {
 		w := world{ca: ca, zones: oneMX}
