@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ var postconfPaths = []string{"postconf", "/usr/sbin/postconf", "/usr/local/sbin/
 // maxSettings is how much of what the program says is read, in bytes.
 const maxSettings = 64 << 10
 
-// maxSaid is how many complaints of the program are kept.
+// maxSaid is how many complaints of the program are shown.
 const maxSaid = 5
 
 // RunPostconf is the [Postconf] of this machine.
@@ -31,10 +32,12 @@ func RunPostconf(ctx context.Context, names ...string) (Settings, error) {
 	cmd.WaitDelay = time.Second // for a child that keeps the output open
 	cmd.Stderr = &said
 	out, err := cmd.Output()
-	s := Settings{Said: complaints(said.String())}
+	lines := complaints(said.String())
+	s := Settings{Said: lines[:min(len(lines), maxSaid)]}
 	switch {
-	case err != nil && len(s.Said) > 0:
-		return Settings{}, fmt.Errorf("running %s: %w: %s", path, err, strings.Join(s.Said, "; "))
+	case err != nil && len(lines) > 0:
+		// It gives up with the last line; what is before it are warnings.
+		return Settings{}, fmt.Errorf("running %s: %w: %s", path, err, lines[len(lines)-1])
 	case err != nil:
 		return Settings{}, fmt.Errorf("running %s: %w", path, err)
 	case len(out) > maxSettings:
@@ -45,11 +48,11 @@ func RunPostconf(ctx context.Context, names ...string) (Settings, error) {
 	return s, nil
 }
 
-// complaints returns the first lines that are not empty.
+// complaints returns the lines, each once: some are said for every setting.
 func complaints(text string) []string {
 	var said []string
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" && len(said) < maxSaid {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(said, line) {
 			said = append(said, line)
 		}
 	}

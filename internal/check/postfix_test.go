@@ -229,6 +229,7 @@ echo "mail_version = 3.9.1"
 echo "smtp_tls_policy_maps = a, b=c"
 echo "smtp_tls_CApath ="
 echo "postconf: warning: what is this" >&2
+echo "postconf: warning: what is this" >&2
 `)
 	got, err := check.RunPostconf(t.Context(), "mail_version", "smtp_tls_policy_maps")
 	want := map[string]string{"mail_version": "3.9.1", "smtp_tls_policy_maps": "a, b=c", "smtp_tls_CApath": ""}
@@ -244,8 +245,9 @@ echo "postconf: warning: what is this" >&2
 func TestRunPostconfThatFails(t *testing.T) {
 	for script, want := range map[string]string{
 		"exit 3\n": "exit status 3",
-		"echo 'postconf: fatal: open /etc/postfix/main.cf: Permission denied' >&2; exit 1\n": "exit status 1: postconf: fatal: open /etc/postfix/main.cf: Permission denied",
-		"yes smtp_tls_policy_maps = x | head -c 70000\n":                                     "more than 65536 bytes",
+		"echo 'postconf: fatal: open /etc/postfix/main.cf: Permission denied' >&2; exit 1\n":                                                                                               "exit status 1: postconf: fatal: open /etc/postfix/main.cf: Permission denied",
+		"for i in 1 2 3 4 5 6 7 8; do echo 'postconf: warning: main.cf, line 7: overriding earlier entry' >&2; done; echo 'postconf: fatal: missing = after attribute name' >&2; exit 1\n": "exit status 1: postconf: fatal: missing = after attribute name",
+		"yes smtp_tls_policy_maps = x | head -c 70000\n": "more than 65536 bytes",
 	} {
 		fakePostconf(t, script)
 		if got, err := check.RunPostconf(t.Context(), "mail_version"); err == nil || !strings.Contains(err.Error(), want) {
