@@ -178,7 +178,13 @@ func shown(ca *authority) []kind {
 		{"DANE, greeted with 421", "", world{zones: signed + oneMX + tlsa1 + tlsa(good), mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unknown,
 			[]string{notKnown, theirs}},
 		{"nothing enforced, greeted with 421", "", world{zones: oneMX, mail: mail(&mailHost{greeting: "421 later\r\n"})}, check.Unauthenticated,
-			[]string{"mail is not authenticated"}},
+			[]string{"mail is not authenticated", `mail waits all the same: mx1.example.com: the greeting is "421 later", want 220`, theirs}},
+		{"nothing enforced, no connection", "", world{zones: twoMX, mail: mail()}, check.Unauthenticated,
+			[]string{"mail is not authenticated", "mail waits all the same: mx1.example.com: no connection: connection refused", "port 25 is closed here"}},
+		{"nothing enforced, one host of two not reached", "", world{zones: twoMX, mail: mail(nil, &mailHost{cert: good})}, check.Unauthenticated,
+			[]string{"no DANE for all of its mail hosts\n  because  MTA-STS record"}},
+		{"nothing enforced, STARTTLS answered with 454", "", world{zones: oneMX, mail: mail(&mailHost{cert: good, after: "454 4.7.0 TLS not available\r\n"})}, check.Unauthenticated,
+			[]string{"no DANE for all of its mail hosts\n  because  MTA-STS record"}},
 	}
 }
 

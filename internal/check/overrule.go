@@ -10,6 +10,9 @@ import (
 // tally counts what the mail hosts showed.
 type tally struct {
 	probed, passed, refused, early int
+	// silent is with how many of the early ones it did not come to STARTTLS, so
+	// that they take no mail in clear either.
+	silent int
 	// first is the first host that is refused.
 	first *Host
 	// ended is about a host with which the talk ended before TLS: the first,
@@ -36,6 +39,9 @@ func (r *Report) tally() tally {
 			n.passed++
 		case p.Refused == "":
 			n.early++
+			if !p.STARTTLS {
+				n.silent++
+			}
 			n.end(h)
 		default:
 			n.refused++
@@ -55,7 +61,7 @@ func (n *tally) end(h *Host) {
 		return
 	}
 	n.mixed = n.mixed || n.ended.Probe.ending() != h.Probe.ending()
-	if errors.Is(n.ended.Probe.Err, ErrUnreachable) {
+	if errors.Is(n.ended.Probe.Err, ErrUnreachable) && !errors.Is(h.Probe.Err, ErrUnreachable) {
 		n.ended = h
 	}
 }
@@ -67,9 +73,14 @@ func (n *tally) why() string { return n.first.Name + ": " + n.first.Probe.Refuse
 func (n *tally) whyEarly() string { return n.ended.Name + ": " + n.ended.Probe.Err.Error() }
 
 // overruleByProbes corrects the conclusion by what the hosts showed. Where
-// nothing is demanded of them, there is nothing to correct.
+// nothing is demanded of them, there is nothing to correct, but that they cannot
+// be talked to.
 func (r *Report) overruleByProbes(c *Conclusion) {
 	n := r.tally()
+	if c.Outcome == Unauthenticated && n.silent > 0 && n.silent == n.probed && n.unseen == 0 {
+		c.first("mail waits all the same: " + n.whyEarly())
+		c.Remedy = n.ended.Probe.ending().remedy(r)
+	}
 	if n.probed == 0 || c.Outcome != Authenticated && c.Outcome != Deferred {
 		return
 	}
