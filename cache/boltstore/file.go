@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime/debug"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -51,11 +53,33 @@ func openFile(path string) (*file, error) {
 	}
 	f := &file{path: path, r: r}
 	err = f.refresh()
+	if errors.Is(err, errDamage) && holdsText(r) {
+		err = fmt.Errorf("%w: %s holds text", ErrForeign, path)
+	}
 	if err != nil && !errors.Is(err, errDamage) {
 		_ = r.Close() // read only
 		return nil, err
 	}
 	return f, err
+}
+
+// holdsText reports whether a file begins with a page of text and nothing else, as no
+// store does, however damaged: its name was given by mistake, and it is not ours to
+// replace.
+func holdsText(r io.ReaderAt) bool {
+	b := make([]byte, 4096)
+	n, err := r.ReadAt(b, 0)
+	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	for b = b[:n]; utf8.FullRune(b); { // the page may end within a character
+		c, size := utf8.DecodeRune(b)
+		if c == utf8.RuneError || c == 0x7f || c < ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return false
+		}
+		b = b[size:]
+	}
+	return true
 }
 
 // refresh makes the state of the last commit the one that is read.

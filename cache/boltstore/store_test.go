@@ -144,6 +144,17 @@ func TestFilesThatAreNotOursAreRefused(t *testing.T) {
 		{"an empty database", func(t *testing.T, path string) {
 			change(t, path, func(*bolt.Tx) error { return nil })
 		}, ErrForeign},
+		{"a configuration", func(t *testing.T, path string) {
+			text := strings.Repeat("# größer als eine Seite\nsmtp_tls_security_level = dane\n", 100)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrForeign},
+		{"a line", func(t *testing.T, path string) {
+			if err := os.WriteFile(path, []byte("secret"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrForeign},
 		{"a directory", func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)
@@ -171,7 +182,7 @@ func TestFilesThatAreNotOursAreRefused(t *testing.T) {
 
 func TestAFileOfSomethingElseIsSetAside(t *testing.T) {
 	for name, content := range map[string]string{
-		"text": "SQLite format 3\x00" + strings.Repeat("x", 9000), "nothing": "",
+		"a database of another kind": "SQLite format 3\x00" + strings.Repeat("x", 9000), "nothing": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t)
@@ -205,7 +216,7 @@ func TestALinkToTheStoreStays(t *testing.T) {
 	if err := os.Symlink(o.Path, link); err != nil {
 		t.Fatal(err)
 	}
-	damage := []byte(strings.Repeat("x", 9000))
+	damage := []byte(strings.Repeat("\xff", 9000))
 	if err := os.WriteFile(o.Path, damage, 0o600); err != nil {
 		t.Fatal(err)
 	}
