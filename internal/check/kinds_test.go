@@ -169,6 +169,8 @@ func shown(ca *authority) []kind {
 			[]string{"none of the 20 mail hosts that were looked at got as far as TLS", "5 more mail hosts are not looked at", theirs}},
 		{"more hosts than are looked at, not reached", "", binds(many(25), mail()), check.Unknown,
 			[]string{"none of the 20 mail hosts that were looked at got as far as TLS", "port 25 is closed here"}},
+		{"no cipher but those without forward secrecy", "", binds(oneMX, mail(&mailHost{cert: ca.rsaLeaf("mx1.example.com"), max: tls.VersionTLS12, ciphers: []uint16{tls.TLS_RSA_WITH_AES_256_GCM_SHA384}})), check.Authenticated,
+			[]string{"mail is authenticated by MTA-STS"}},
 		{"TLS 1.1", "", binds(oneMX, mail(&mailHost{cert: good, max: tls.VersionTLS11})), check.Deferred,
 			[]string{"no mail host meets the domain's MTA-STS policy", "the TLS handshake failed", "the domain's administrator: let the host speak TLS 1.2 or 1.3"}},
 		{"TLS 1.1 and DANE", "", world{zones: signed + oneMX + tlsa1 + tlsa(good), mail: mail(&mailHost{cert: good, max: tls.VersionTLS11})}, check.Deferred,
@@ -297,6 +299,7 @@ func published(ca *authority) []kind {
 			[]string{"mail is deferred", "the policy allows old.example.net"}},
 		{"no such domain", "", world{zones: ""}, check.Undeliverable, []string{"no mail can be delivered: there is no such domain", "remedy   look at the spelling"}},
 		{"null MX", "", world{zones: "example.com. MX 0 ."}, check.Undeliverable, []string{"the domain takes none (null MX, RFC 7505)"}},
+		{"no such smart host", "[mx9.example.com]:587", world{zones: oneMX}, check.Undeliverable, []string{"no mail can be delivered: the smart host has no address", "remedy   look at its spelling"}},
 		{"hosts without addresses", "", world{zones: "example.com. MX 10 mx1.example.com."}, check.Undeliverable, []string{"no mail host of the domain has an address", "the mail hosts are mx1.example.com", "the domain's administrator: publish an address for a mail host"}},
 
 		// This machine.

@@ -120,6 +120,9 @@ func (r *Report) undeliverable() (Conclusion, bool) {
 		c.Remedy = "look at the spelling; an exception does not help"
 	case len(r.MX) == 0:
 		c.Summary = "no mail can be delivered: the domain takes none (null MX, RFC 7505)"
+	case r.homeless() && r.Hop.SmartHost:
+		c.Summary = "no mail can be delivered: the smart host has no address"
+		c.Remedy = "look at its spelling, in the transport map or relayhost; an exception does not help"
 	case r.homeless():
 		c.Summary = "no mail can be delivered: no mail host of the domain has an address"
 		c.Because = []string{"the mail hosts are " + some(names(r.Hosts))}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -155,6 +157,7 @@ func (p *Prober) talk(ctx context.Context, conn net.Conn, host string, port uint
 		// Whatever is shown is to be seen; it is judged afterwards.
 		InsecureSkipVerify: true, //nolint:gosec // As said above: nothing is sent over it.
 		MinVersion:         tls.VersionTLS12,
+		CipherSuites:       ciphers(),
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		err = fmt.Errorf("%w: %w", ErrHandshake, err)
@@ -167,6 +170,18 @@ func (p *Prober) talk(ctx context.Context, conn net.Conn, host string, port uint
 	probe.Version, probe.Chain = tls.VersionName(state.Version), state.PeerCertificates
 	_, _ = io.WriteString(secure, "QUIT\r\n") // The host may be gone; nothing depends on it.
 	return nil
+}
+
+// ciphers are those that Postfix has too: also the ones without forward secrecy,
+// which old mail hosts insist on, but not those that OpenSSL has given up.
+func ciphers() []uint16 {
+	var ids []uint16
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if !strings.Contains(suite.Name, "RC4") && !strings.Contains(suite.Name, "3DES") {
+			ids = append(ids, suite.ID)
+		}
+	}
+	return ids
 }
 
 // hungUp reports whether a connection ended without a word of TLS on why.

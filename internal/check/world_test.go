@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -74,6 +75,22 @@ func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateK
 		panic(err)
 	}
 	return cert
+}
+
+// rsaLeaf makes a certificate for a name, with a key of RSA.
+func (a *authority) rsaLeaf(name string) tls.Certificate {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err) // there is no randomness
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(3), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		panic(err) // the template is wrong
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // leaf makes a certificate for names, as change makes it.
@@ -232,8 +249,10 @@ type mailHost struct {
 	// helo is what it says to HELO, and after to STARTTLS; empty means what it
 	// should.
 	helo, after string
-	// min is the version of TLS that it wants; max the last that it knows.
-	max uint16
+	// max is the last version of TLS that it knows, and ciphers are those of the
+	// versions before 1.3; 0 and nil mean what is usual.
+	max     uint16
+	ciphers []uint16
 	// hang makes it say nothing, bye hang up at once, and mute say nothing once
 	// TLS is to begin.
 	hang, bye, mute bool
@@ -302,8 +321,8 @@ func (h *mailHost) serve(conn net.Conn) {
 			_, _ = io.Copy(io.Discard, conn) // until the client is gone
 			return
 		}
-		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.cert}, MaxVersion: h.max, MinVersion: tls.VersionTLS10}) //nolint:gosec // A host that is too old is a case.
-		_, _ = io.Copy(io.Discard, secure)                                                                                                // until the client is gone
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.cert}, MaxVersion: h.max, MinVersion: tls.VersionTLS10, CipherSuites: h.ciphers}) //nolint:gosec // A host that is too old is a case.
+		_, _ = io.Copy(io.Discard, secure)                                                                                                                         // until the client is gone
 		return
 	}
 }
