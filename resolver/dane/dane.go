@@ -9,10 +9,11 @@
 // knows is a lookup that failed. While there is no such server DANE is off.
 //
 // Limits: the first 20 hosts of a next-hop by preference, then name, are
-// looked at; the rest count as plain, and one stands for them. A fact lives for
-// the smallest TTL that it was derived from, at most an hour; one with a host
-// that could not be reached lives at most a minute, one with a failed lookup at
-// most 10 seconds, and that DANE is off is remembered for 5.
+// looked at, 8 at a time, and of all next-hops together 512; the rest count as
+// plain, and one stands for them. A fact lives for the smallest TTL that it was
+// derived from, at most an hour; one with a host that could not be reached lives
+// at most a minute, one with a failed lookup at most 10 seconds, and that DANE is
+// off is remembered for 5.
 //
 // Specifications: RFC 7672 (SMTP security via DANE), RFC 6698 and RFC 7671
 // (TLSA records), RFC 7505 (null MX), RFC 5321 section 5.1 (MX lookup).
@@ -38,7 +39,11 @@ const (
 	maxHosts = 20
 	// atOnce is how many hosts of a next-hop are looked at side by side: one
 	// with many slow hosts must not keep the DNS client busy by itself.
-	atOnce          = 8
+	atOnce = 8
+	// atOnceOfAll is how many hosts are looked at of all next-hops together, each
+	// with two queries at most: so many next-hops with slow hosts must not do so
+	// either.
+	atOnceOfAll     = 512
 	maxLife         = time.Hour
 	unreachableLife = time.Minute
 	failedLife      = 10 * time.Second
@@ -63,10 +68,12 @@ type DNS interface {
 // Resolver looks up DANE facts. It is safe for concurrent use.
 type Resolver struct {
 	dns DNS
+	// places is held by whoever looks at a host.
+	places chan struct{}
 }
 
 // New returns a Resolver that asks d.
-func New(d DNS) *Resolver { return &Resolver{dns: d} }
+func New(d DNS) *Resolver { return &Resolver{dns: d, places: make(chan struct{}, atOnceOfAll)} }
 
 // DANE returns the fact for hop, looked up anew. When something could not be
 // looked up and prev is still good, prev is kept until its own end. While no
@@ -78,7 +85,7 @@ func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DAN
 		off.Expires = off.Learned.Add(offLife)
 		return off
 	}
-	l := lookup{dns: r.dns, port: hop.Port, life: maxLife}
+	l := lookup{dns: r.dns, port: hop.Port, places: r.places, life: maxLife}
 	next := l.mx(ctx, hop)
 	now := time.Now()
 	if next.MX == policy.MXSecure {
@@ -108,8 +115,9 @@ func firstDetail(hosts []policy.MXHost) string {
 // lookup is one lookup of a fact: it keeps what all its answers have to say
 // about the life of the fact.
 type lookup struct {
-	dns  DNS
-	port uint16
+	dns    DNS
+	port   uint16
+	places chan struct{} // see Resolver
 
 	mu     sync.Mutex // guards what follows
 	life   time.Duration
@@ -225,7 +233,7 @@ func (l *lookup) hosts(ctx context.Context, hosts []policy.MXHost) []policy.MXHo
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			state, err := l.host(ctx, hosts[i].Name)
+			state, err := l.hostInTurn(ctx, hosts[i].Name)
 			if errors.Is(err, errNoAddress) {
 				absent[i] = true
 				return
@@ -249,6 +257,18 @@ func (l *lookup) hosts(ctx context.Context, hosts []policy.MXHost) []policy.MXHo
 // errNoAddress: the DNS says that the host has no address, so no mail can be
 // sent to it.
 var errNoAddress = errors.New("no address")
+
+// hostInTurn does what host does when there is a place for it.
+func (l *lookup) hostInTurn(ctx context.Context, name string) (policy.HostState, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-ctx.Done():
+		l.degrade(failedLife)
+		return policy.HostFailed, fmt.Errorf("wait for the lookups of other hosts: %w", ctx.Err())
+	}
+	defer func() { <-l.places }()
+	return l.host(ctx, name)
+}
 
 // host finds the state of one host. The error says why it is failed or
 // unreachable, or that it is no host at all.

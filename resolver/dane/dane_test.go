@@ -1,11 +1,15 @@
 package dane
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"tlspolicyd/resolver/dnstest"
 	"tlspolicyd/resolver/policy"
@@ -234,6 +238,36 @@ func TestSlowHostsAreLookedAtAFewAtATime(t *testing.T) {
 		if took, want := time.Since(start), 3*time.Second; took != want {
 			t.Errorf("%d hosts, %d at a time, took %v, want %v", maxHosts, atOnce, took, want)
 		}
+	})
+}
+
+// With a wildcard, one domain has as many next-hops as it likes.
+func TestSlowHostsOfManyNextHopsLeaveRoomForOtherQuestions(t *testing.T) {
+	zones := world + "\n$SECURE relay.test\n"
+	for i := range maxHosts {
+		zones += fmt.Sprintf("*.relay.test. MX 10 mx%02d.relay.test.\nmx%02d.relay.test. A 192.0.2.1\n", i, i)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := new(dnstest.Resolver)
+		r.SetZone(zones)
+		r.Fault(dnstest.Any, "A", dnstest.Drop)
+		r.Fault(dnstest.Any, "AAAA", dnstest.Drop)
+		ctx, cancel := context.WithCancel(t.Context())
+		resolver := New(r)
+		var lookups sync.WaitGroup
+		for i := range 1000 {
+			lookups.Go(func() { resolver.DANE(ctx, hop(t, fmt.Sprintf("d%d.relay.test", i)), policy.DANE{}) })
+		}
+		time.Sleep(time.Second)
+		start := time.Now()
+		if _, err := r.Query(ctx, "noaddress.example.com", dns.TypeTXT); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("another question took %v", took)
+		}
+		cancel()
+		lookups.Wait()
 	})
 }
 

@@ -27,7 +27,7 @@ type Options struct {
 	// loopback addresses.
 	TrustAD bool
 	// MaxInFlight is how many queries may be under way at once, each with
-	// one socket; 0 means 1024. The others wait.
+	// one socket; 0 means 4096. The others wait.
 	MaxInFlight int
 	// Dial opens a connection to a server, over "udp" or "tcp"; nil means
 	// that of net.Dialer. A "udp" connection keeps the bounds of messages,
@@ -96,7 +96,7 @@ func (o Options) withDefaults() Options {
 		o.Attempts = 3
 	}
 	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 1024
+		o.MaxInFlight = 4096
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

@@ -17,7 +17,7 @@
 //
 // Limits: one try lasts at most [Options].Timeout (2 s), and a query makes at
 // most [Options].Attempts (3) tries that fail; at most [Options].MaxInFlight
-// (1024) queries hold a socket, one each, the others wait; tests hold one more
+// (4096) queries hold a socket, one each, the others wait; tests hold one more
 // for each server. A message has at most 65,535 bytes; over UDP at most 1,232
 // are asked for. A chain of aliases has at most 8 links. resolv.conf is looked
 // at once a second at most, and read up to 64 KiB.
