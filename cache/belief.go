@@ -83,9 +83,9 @@ func validID(id string) bool {
 
 // consult asks the shared store what another relay knows of the domain of a
 // flight, and says how far that is believed beside mine. What cannot be read
-// there is a miss.
+// there is a miss, and so is what is yet to be removed there after a purge.
 func (c *Cache) consult(f *flight, mine *policy.STS) (policy.STS, belief) {
-	if c.shared == nil {
+	if c.shared == nil || c.outbox.holdsBack(f.domain) {
 		return policy.STS{}, unbelieved
 	}
 	r, err := c.shared.Load(f.ctx, f.domain)

@@ -22,7 +22,7 @@
 // looks and DANE lookups, 64 records that are read, Options.FirstFetches first
 // fetches and Options.Refreshes refreshes at a time; 50 refreshes started per
 // second; 10,000 facts, of 40 MB together, that the store would not take, and
-// 10,000 domains that the shared one is to be told of; 64 pieces of news that
+// 20,000 domains that the shared one is to be told of; 64 pieces of news that
 // are followed at a time; 5 s for one access to the store; a domain whose record cannot be read is deferred
 // for at most 60 s.
 //

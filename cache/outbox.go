@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// maxUnshared is the number of domains that wait for the shared store;
-	// above it, all that is stored is saved there anew.
+	// maxUnshared is the number of domains that wait to be saved in the shared
+	// store; above it, all that is stored is saved there anew. As many places
+	// are left to removals, which nothing makes up for.
 	maxUnshared = 10_000
 	// retryAtOnce is how many errands that failed are tried again at a time.
 	retryAtOnce = 32
@@ -19,7 +20,7 @@ type errand uint8
 
 const (
 	// errandSave: save the policy that is known of it then.
-	errandSave errand = iota
+	errandSave errand = iota + 1
 	// errandRemove: remove what may be there, since it was purged.
 	errandRemove
 )
@@ -33,7 +34,7 @@ type outbox struct {
 	mu sync.Mutex // guards what is below
 	// waiting are the errands that have not failed yet, failed the others.
 	waiting, failed map[policy.Domain]errand
-	// sending is the domain whose policy is being saved.
+	// sending is the domain whose errand is under way.
 	sending policy.Domain
 	// behind says that all that is stored is to be saved anew.
 	behind bool
@@ -50,7 +51,7 @@ func newOutbox() *outbox {
 func (o *outbox) add(domain policy.Domain, e errand) {
 	o.mu.Lock()
 	delete(o.failed, domain)
-	if _, there := o.waiting[domain]; there || len(o.waiting)+len(o.failed) < maxUnshared {
+	if _, there := o.waiting[domain]; there || o.hasRoom(e) {
 		o.waiting[domain] = e
 	} else {
 		o.behind = true
@@ -67,11 +68,20 @@ func (o *outbox) again(domain policy.Domain, e errand) {
 	if _, other := o.waiting[domain]; other {
 		return
 	}
-	if len(o.waiting)+len(o.failed) >= maxUnshared {
+	if !o.hasRoom(e) {
 		o.behind = true
 		return
 	}
 	o.failed[domain] = e
+}
+
+// hasRoom reports whether one more errand may wait. o.mu is held.
+func (o *outbox) hasRoom(e errand) bool {
+	room := maxUnshared
+	if e == errandRemove {
+		room += maxUnshared
+	}
+	return len(o.waiting)+len(o.failed) < room
 }
 
 // addAll has all that is stored saved.
@@ -135,7 +145,7 @@ func (o *outbox) retry() {
 	}
 }
 
-// begin and end say which domain is being saved.
+// begin and end say whose errand is under way.
 func (o *outbox) begin(domain policy.Domain) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -155,6 +165,14 @@ func (o *outbox) withdraw(domain policy.Domain) {
 	if underWay {
 		o.add(domain, errandRemove)
 	}
+}
+
+// holdsBack reports whether what the shared store has of a domain is yet to be
+// removed, or may be.
+func (o *outbox) holdsBack(domain policy.Domain) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waiting[domain] == errandRemove || o.failed[domain] == errandRemove || o.sending == domain
 }
 
 func (o *outbox) len() int {

@@ -290,3 +290,58 @@ func TestNewerErrandCounts(t *testing.T) {
 		t.Error("there is another errand of the domain")
 	}
 }
+
+// However much is to be saved after a long outage, what is purged in it is removed.
+func TestRemovalsHaveRoomBesideSaves(t *testing.T) {
+	o := newOutbox()
+	for i := range maxUnshared {
+		o.add(dom(t, fmt.Sprintf("d%d.example", i)), errandSave)
+	}
+	for i := range maxUnshared + 1 {
+		o.add(dom(t, fmt.Sprintf("purged%d.example", i)), errandRemove)
+	}
+	removals := 0
+	for _, e, ok := o.take(); ok; _, e, ok = o.take() {
+		if e == errandRemove {
+			removals++
+		}
+	}
+	if removals != maxUnshared {
+		t.Errorf("%d domains will be removed, want %d", removals, maxUnshared)
+	}
+}
+
+// What was purged while the shared store was out of reach is not learned from it
+// again before it could be removed there.
+func TestPurgedDomainDoesNotComeBackBeforeItIsRemoved(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error // of Remove
+	}{{"out of reach", ErrUnavailable}, {"refused", errors.New("NOPERM")}} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				s := newFleet()
+				s.forge(t, fetchedRecord(t, "a.example", "1", aWeek, time.Now().Add(-time.Hour)))
+				o := &keeping{member: s.join(), err: tt.err}
+				a := start(t, w, Options{Store: newWorld(), Shared: o})
+				defer a.stop()
+				a.want("a.example", policy.Secure, 0)
+				if _, err := a.Purge(t.Context(), dom(t, "a.example")); !errors.Is(err, ErrStillShared) {
+					t.Errorf("Purge: %v, want ErrStillShared", err)
+				}
+				for range 100 {
+					a.want("a.example", policy.NotFound, 0)
+					time.Sleep(10 * time.Second)
+				}
+			})
+		})
+	}
+}
+
+// keeping is a member of a fleet that removes nothing.
+type keeping struct {
+	*member
+	err error
+}
+
+func (k *keeping) Remove(context.Context, policy.Domain) error { return k.err }

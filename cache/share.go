@@ -45,6 +45,7 @@ func (c *Cache) share(ctx context.Context) {
 // shareSome does what comes next, or waits until there is something.
 func (c *Cache) shareSome(ctx context.Context, all *catchUp) error {
 	if domain, e, ok := c.outbox.take(); ok {
+		defer c.outbox.end()
 		err := c.run(ctx, domain, e)
 		if err != nil {
 			c.outbox.again(domain, e)
@@ -79,7 +80,6 @@ func (c *Cache) rest(ctx context.Context) {
 
 // run does an errand. The outbox knows that it is under way.
 func (c *Cache) run(ctx context.Context, domain policy.Domain, e errand) error {
-	defer c.outbox.end()
 	if e == errandRemove {
 		return c.shared.Remove(ctx, domain)
 	}
@@ -130,6 +130,7 @@ func (c *Cache) shareNext(ctx context.Context, all *catchUp) error {
 	var err error
 	if r.Text != "" && r.Expires.After(time.Now()) {
 		c.outbox.begin(r.Domain)
+		defer c.outbox.end()
 		if err = c.run(ctx, r.Domain, errandSave); errors.Is(err, ErrUnavailable) {
 			return err
 		}
