@@ -336,6 +336,26 @@ func TestMissingRights(t *testing.T) {
 	awaitBehind(t, s) // the marker says it, where INFO cannot
 }
 
+// Whatever right is missing, no key is left behind that never ends.
+func TestNoKeyWithoutAnEnd(t *testing.T) {
+	server := redis.Start(t, redis.Redis)
+	protect(t, server)
+	for _, right := range rights(t) {
+		command, found := strings.CutPrefix(right, "+")
+		if !found || strings.HasPrefix(command, "cluster|") {
+			continue
+		}
+		server.Do("FLUSHALL")
+		server.Do("ACL", "SETUSER", "tlspolicyd", "-"+command)
+		s := open(t, withUser(t, "redis://tlspolicyd@"+server.Addr))
+		_ = s.Save(t.Context(), record(t, "a.example")) // without the right or not
+		server.Do("ACL", "SETUSER", "tlspolicyd", right)
+		if server.Do("TTL", s.key(domainOf(t, "a.example"))) == "-1" {
+			t.Errorf("without %s, a key never ends", command)
+		}
+	}
+}
+
 func TestFilesThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := newAuthority(t).sign(t, "192.0.2.1")

@@ -24,14 +24,17 @@ const maxAhead = 5 * time.Minute
 // replaced: another type (GETRANGE fails), another form, a time of fetch that
 // can not be. Only the head of the old value is read, as it may be huge. All is
 // done with one key, so a cluster runs it too; PUBLISH reaches every node of
-// one. There is no moment in which others see the key without a time to live.
+// one. The key and its end are set by one command, since what a script has done
+// stays when it may not go on.
 var saveScript = redis.NewScript(`
 local function read(value)
 	local fetched, digest = string.match(value, '^1 (%d+) (%x+)\n')
 	return tonumber(fetched), digest
 end
-local now = tonumber(redis.call('TIME')[1])
-if tonumber(ARGV[3]) <= (now + 1) * 1000 then
+local time = redis.call('TIME')
+local now = tonumber(time[1])
+local left = tonumber(ARGV[3]) - now * 1000 - math.floor(tonumber(time[2]) / 1000)
+if left < 1000 then
 	return 0
 end
 local function weight(fetched)
@@ -48,8 +51,7 @@ end
 if weight(fetched) > weight(tonumber(ARGV[2])) then
 	return 0
 end
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', left)
 local _, new = read(ARGV[1])
 if digest ~= new then
 	redis.call('PUBLISH', ARGV[5], ARGV[6])
