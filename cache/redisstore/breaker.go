@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,7 @@ type breaker struct {
 	probed   bool
 	reach    teller
 	ops      map[string]*duty // by the kind of call
+	time     duty             // to go with our clock
 }
 
 // duty is whether the server does what it is asked: down means that it does not.
@@ -90,7 +92,7 @@ func (t *teller) due(s state) bool {
 }
 
 func newBreaker(log *zap.Logger) *breaker {
-	b := &breaker{log: log, since: time.Now(), ops: map[string]*duty{}}
+	b := &breaker{log: log, since: time.Now(), ops: map[string]*duty{}, time: duty{teller: teller{told: up}}}
 	for _, op := range ops {
 		b.ops[op] = &duty{teller: teller{told: up}}
 	}
@@ -137,6 +139,21 @@ func (b *breaker) note(op string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.heed(op, err)
+	b.report()
+}
+
+// clock takes note of how far the clock of the server is ahead of ours. More than
+// what a fetch may lie ahead, and records are not taken for what they are.
+func (b *breaker) clock(ahead time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.time.err = nil
+	switch off := ahead.Abs().Round(time.Second); {
+	case ahead > maxAhead:
+		b.time.err = fmt.Errorf("its clock is %v ahead of that of this relay", off)
+	case ahead < -maxAhead:
+		b.time.err = fmt.Errorf("its clock is %v behind that of this relay", off)
+	}
 	b.report()
 }
 
@@ -206,12 +223,18 @@ func (b *breaker) report() {
 			b.log.Warn("the shared store refuses what it is asked", zap.String("op", op), zap.Error(d.err))
 		}
 	}
+	switch d := &b.time; {
+	case d.err == nil && d.due(up):
+		b.log.Info("the clocks of the shared store and of this relay agree again")
+	case d.err != nil && d.due(down):
+		b.log.Warn("the clocks of the shared store and of this relay differ", zap.Error(d.err))
+	}
 }
 
 func (b *breaker) status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Status{Up: b.state == up, Since: b.since, Err: b.err}
+	s := Status{Up: b.state == up, Since: b.since, Err: cmp.Or(b.err, b.time.err)}
 	for _, op := range ops {
 		if err := b.ops[op].err; b.err == nil && err != nil {
 			s.Err = err

@@ -98,6 +98,8 @@ func logged(logs *observer.ObservedLogs) string {
 			"the shared store is out of reach; this relay goes on with what it knows itself": "down",
 			"the shared store refuses what it is asked":                                      "refuses",
 			"the shared store does again what it is asked":                                   "does",
+			"the clocks of the shared store and of this relay differ":                        "differ",
+			"the clocks of the shared store and of this relay agree again":                   "agree",
 		}[e.Message]
 		all = append(all, word)
 	}
@@ -250,6 +252,26 @@ func TestRefusalsAreLoggedOnce(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 	if got := logged(logs); got != "up refuses does" {
+		t.Errorf("logged %q", got)
+	}
+}
+
+// Clocks may differ by as much as a fetch may lie ahead.
+func TestClocksThatDifferAreToldOnce(t *testing.T) {
+	f, logs := newFake()
+	f.b.probing(true)
+	f.b.probe(time.Now(), nil)
+	for _, off := range []time.Duration{0, maxAhead, -maxAhead, -maxAhead - time.Second, -time.Hour, -time.Hour} {
+		f.b.clock(off)
+	}
+	if s := f.b.status(); !s.Up || s.Err == nil || !strings.Contains(s.Err.Error(), "1h0m0s behind that of this relay") {
+		t.Errorf("status %+v", s)
+	}
+	f.b.clock(0)
+	if s := f.b.status(); s.Err != nil {
+		t.Errorf("status %+v", s)
+	}
+	if got := logged(logs); got != "up differ agree" {
 		t.Errorf("logged %q", got)
 	}
 }

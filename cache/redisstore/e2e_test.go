@@ -277,6 +277,38 @@ func TestClockThatIsAhead(t *testing.T) {
 	wantLoad(t, s, r)
 }
 
+// Where the clocks of a relay and of the database are apart, its operator is told.
+func TestClocksThatDifferAreTold(t *testing.T) {
+	for _, kind := range []redis.Kind{redis.Redis, redis.Valkey} {
+		t.Run(string(kind), func(t *testing.T) {
+			server := redis.Start(t, kind)
+			o := at(t, server)
+			log, logs := watched()
+			o.Log = log
+			synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+				behind, err := Open(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer behind.Close()
+				behind.probe(t.Context())
+				behind.probe(t.Context())
+				if st := behind.Status(); !st.Up || st.Err == nil || !strings.Contains(st.Err.Error(), "ahead of that of this relay") {
+					t.Errorf("Status = %+v", st)
+				}
+			})
+			if all := logs.FilterMessageSnippet("clocks").All(); len(all) != 1 {
+				t.Errorf("logged %v", all)
+			}
+			right := open(t, at(t, server))
+			right.probe(t.Context())
+			if st := right.Status(); !st.Up || st.Err != nil {
+				t.Errorf("with a right clock, Status = %+v", st)
+			}
+		})
+	}
+}
+
 // Relays of two versions keep a value each.
 func TestAnotherVersionIsLeftAlone(t *testing.T) {
 	server := redis.Start(t, redis.Redis)

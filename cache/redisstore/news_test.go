@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"tlspolicyd/cache"
 	"tlspolicyd/cache/storetest"
@@ -141,6 +143,22 @@ func TestWhenRecordsMayBeMissing(t *testing.T) {
 	}
 }
 
+func TestClockOfAServer(t *testing.T) {
+	now := time.UnixMicro(1_767_225_600_000_000)
+	for info, want := range map[string]time.Duration{
+		"# Server\r\nserver_time_usec:1767225600000000\r\n": 0,
+		"server_time_usec:1767225540000000\r\n":             -time.Minute,
+		"server_time_usec:1767229200000000":                 time.Hour,
+		"server_time_usec:9223372036854775807":              math.MaxInt64,
+		"server_time_usec:soon\r\n":                         0,
+		"redis_version:6.0.16\r\n":                          0,
+	} {
+		if got := clockAhead(info, now); got != want {
+			t.Errorf("%q: %v, want %v", info, got, want)
+		}
+	}
+}
+
 func TestRunIDs(t *testing.T) {
 	for info, want := range map[string]string{
 		"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\ntcp_port:1\r\n": "abc",
@@ -148,7 +166,7 @@ func TestRunIDs(t *testing.T) {
 		"# Server\r\nxrun_id:abc\r\n": "",
 		"":                            "",
 	} {
-		if got := runID(info); got != want {
+		if got := field(info, "run_id"); got != want {
 			t.Errorf("%q: %q, want %q", info, got, want)
 		}
 	}

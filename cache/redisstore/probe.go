@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ func (s *Store) probe(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	s.breaker.clock(found.ahead)
 	// Which nodes of a cluster had lost what, nobody can say.
 	if other := s.seen.learn(found); other || back && s.t.cluster {
 		s.news.tellBehind()
@@ -97,6 +99,9 @@ type identity struct {
 	contact bool
 	servers string // the run ids of all that hold keys
 	marker  string // what the marker says
+	// ahead is how far the clock of a server is ahead of ours, which does not
+	// tell it from another.
+	ahead time.Duration
 }
 
 // learn notes what was found, and reports whether records may be missing: this
@@ -113,15 +118,15 @@ func (i *identity) learn(found identity) bool {
 // look finds out which database this is. An error means that it is out of reach.
 func (s *Store) look(ctx context.Context) (identity, error) {
 	db := s.db()
-	servers, err := runIDs(ctx, db)
+	found, err := askServers(ctx, db)
 	if !reached(err) {
 		return identity{}, err
 	}
-	marker, err := s.marker(ctx, db)
+	found.marker, err = s.marker(ctx, db)
 	if !reached(err) {
 		return identity{}, err
 	}
-	return identity{servers: servers, marker: marker}, nil
+	return found, nil
 }
 
 // reached reports whether a server answered, be it with an error.
@@ -130,10 +135,12 @@ func reached(err error) bool {
 	return class != outage && class != nothing
 }
 
-// runIDs returns what tells one run of the servers from any other.
-func runIDs(ctx context.Context, db redis.UniversalClient) (string, error) {
+// askServers returns what the servers say of themselves: which run this is of
+// each, and what time it is.
+func askServers(ctx context.Context, db redis.UniversalClient) (identity, error) {
 	var mu sync.Mutex
 	var all []string
+	var found identity
 	err := eachNode(ctx, db, func(ctx context.Context, node *redis.Client) error {
 		info, err := node.Info(ctx, "server").Result()
 		if err != nil {
@@ -141,24 +148,38 @@ func runIDs(ctx context.Context, db redis.UniversalClient) (string, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		all = append(all, runID(info))
+		all = append(all, field(info, "run_id"))
+		if ahead := clockAhead(info, time.Now()); ahead.Abs() > found.ahead.Abs() {
+			found.ahead = ahead
+		}
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return identity{}, err
 	}
 	slices.Sort(all)
-	return strings.Join(all, " "), nil
+	found.servers = strings.Join(all, " ")
+	return found, nil
 }
 
-// runID finds the run id in what INFO says.
-func runID(info string) string {
+// field returns a field of what INFO says; empty if it is not there.
+func field(info, name string) string {
 	for line := range strings.Lines(info) {
-		if id, found := strings.CutPrefix(line, "run_id:"); found {
-			return strings.TrimSpace(id)
+		if value, found := strings.CutPrefix(line, name+":"); found {
+			return strings.TrimSpace(value)
 		}
 	}
 	return ""
+}
+
+// clockAhead returns how far the clock of a server is ahead of ours; 0 if it
+// does not say what time it is.
+func clockAhead(info string, now time.Time) time.Duration {
+	us, err := strconv.ParseInt(field(info, "server_time_usec"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.UnixMicro(us).Sub(now)
 }
 
 // marker returns what the marker says: a key that goes with all the others when
