@@ -84,11 +84,11 @@ type (
 		Error  string  `json:"error"`
 	}
 	jsonCert struct {
-		Subject   string    `json:"subject"`
-		Issuer    string    `json:"issuer"`
-		Names     []string  `json:"names"`
-		NotBefore time.Time `json:"not_before"`
-		NotAfter  time.Time `json:"not_after"`
+		Subject   string   `json:"subject"`
+		Issuer    string   `json:"issuer"`
+		Names     []string `json:"names"`
+		NotBefore string   `json:"not_before"`
+		NotAfter  string   `json:"not_after"`
 	}
 	jsonPolicy struct {
 		Mode    string    `json:"mode"`
@@ -249,8 +249,10 @@ func (p *Probe) object() jsonProbe {
 
 func objectChain(chain []*x509.Certificate) []jsonCert {
 	certs := []jsonCert{}
+	// Not every time that a certificate can hold can be encoded as a time.
+	date := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	for _, c := range chain {
-		certs = append(certs, jsonCert{c.Subject.String(), c.Issuer.String(), list(c.DNSNames), c.NotBefore, c.NotAfter})
+		certs = append(certs, jsonCert{c.Subject.String(), c.Issuer.String(), list(c.DNSNames), date(c.NotBefore), date(c.NotAfter)})
 	}
 	return certs
 }

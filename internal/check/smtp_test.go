@@ -2,8 +2,10 @@ package check_test
 
 import (
 	"crypto/tls"
+	"encoding/asn1"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -192,5 +194,51 @@ func TestExceptionAsksForEncryptionWhereItCan(t *testing.T) {
 	w.mail["198.51.100.1:25"].offer = "250 mx\r\n"
 	if got := w.run(t, "example.com").Exception().Line; got != "example.com  may" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// ending returns a certificate that says of its end what no program writes.
+func ending(t *testing.T, c tls.Certificate, end string) *tls.Certificate {
+	t.Helper()
+	var whole struct {
+		Body struct {
+			Version                                  int `asn1:"explicit,tag:0"`
+			Serial                                   *big.Int
+			Alg, Issuer, Validity, Subject, Key, Ext asn1.RawValue
+		}
+		Alg, Signature asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(c.Certificate[0], &whole); err != nil {
+		t.Fatal(err)
+	}
+	const begin = "20200101000000Z"
+	der := "\x18" + string(rune(len(begin))) + begin + "\x18" + string(rune(len(end))) + end
+	whole.Body.Validity = asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: []byte(der)}
+	raw, err := asn1.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Certificate = [][]byte{raw}
+	return &c
+}
+
+// The time of a certificate may have a zone, or a year, that JSON does not take.
+func TestCertificatesWithOddTimes(t *testing.T) {
+	ca := newAuthority()
+	for end, want := range map[string]string{
+		"20600101000000+2400": "2059-12-31T00:00:00Z",
+		"99991231235959-0100": "10000-01-01T00:59:59Z",
+		"00000101000000+0100": "-0001-12-31T23:00:00Z",
+	} {
+		odd := ending(t, ca.leaf(nil, "mx1.example.com", "mta-sts.example.com"), end)
+		w := world{ca: ca, zones: announced + oneMX, web: file(enforce), mail: map[string]*mailHost{"198.51.100.1:25": {cert: *odd}}}
+		object := w.run(t, "example.com").JSON()
+		if !json.Valid([]byte(object)) || !strings.Contains(object, `"not_after": "`+want+`"`) {
+			t.Errorf("%s: no %q in\n%s", end, want, object)
+		}
+		w.cert, w.mail = odd, nil
+		if object := w.run(t, "example.com").JSON(); !json.Valid([]byte(object)) {
+			t.Errorf("%s at the policy host: got\n%s", end, object)
+		}
 	}
 }

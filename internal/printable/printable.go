@@ -44,7 +44,7 @@ func escape(b *strings.Builder, c rune) {
 func Line(s string) string { return strings.TrimRight(Escape(s), " ") }
 
 // JSON returns v as indented JSON in which every character is printable. v is
-// made of what always can be encoded: strings, numbers, times, and lists, maps
+// made of what always can be encoded: strings, numbers, our own times, and lists, maps
 // and structs of them.
 func JSON(v any) string { return encode(v, "  ") }
 
