@@ -10,10 +10,11 @@
 //
 // Limits: the first 20 hosts of a next-hop by preference, then name, are
 // looked at, 8 at a time, and of all next-hops together 512; the rest count as
-// plain, and one stands for them. A fact lives for the smallest TTL that it was
-// derived from, at most an hour; one with a host that could not be reached lives
-// at most a minute, one with a failed lookup at most 10 seconds, and that DANE is
-// off is remembered for 5.
+// plain, and one stands for them. A lookup takes 30 s at most, and what is not
+// known by then is a lookup that failed. A fact lives for the smallest TTL that it
+// was derived from, at most an hour; one with a host that could not be reached
+// lives at most a minute, one with a failed lookup at most 10 seconds, and that
+// DANE is off is remembered for 5.
 //
 // Specifications: RFC 7672 (SMTP security via DANE), RFC 6698 and RFC 7671
 // (TLSA records), RFC 7505 (null MX), RFC 5321 section 5.1 (MX lookup).
@@ -43,7 +44,10 @@ const (
 	// atOnceOfAll is how many hosts are looked at of all next-hops together, each
 	// with two queries at most: so many next-hops with slow hosts must not do so
 	// either.
-	atOnceOfAll     = 512
+	atOnceOfAll = 512
+	// maxLookup is how long a lookup may take. 20 hosts whose name servers are all
+	// dead take 18 s.
+	maxLookup       = 30 * time.Second
 	maxLife         = time.Hour
 	unreachableLife = time.Minute
 	failedLife      = 10 * time.Second
@@ -85,6 +89,8 @@ func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DAN
 		off.Expires = off.Learned.Add(offLife)
 		return off
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxLookup)
+	defer cancel()
 	l := lookup{dns: r.dns, port: hop.Port, places: r.places, life: maxLife}
 	next := l.mx(ctx, hop)
 	now := time.Now()
