@@ -147,6 +147,14 @@ func (d *dialer) forget(master string) {
 	}
 }
 
+// doubt says that the master that was named is out of reach: the sentinel that
+// named it may be cut off from the others, and the next one know better.
+func (d *dialer) doubt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sure, d.turn = false, (d.turn+1)%len(d.t.hosts)
+}
+
 // findMaster asks the sentinels for the master, and reports whether it is
 // another one than they had named before. The one that answered is asked first
 // the next time: its neighbours may lag behind.

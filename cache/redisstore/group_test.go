@@ -94,6 +94,26 @@ func TestFailoverOfAMasterThatHangs(t *testing.T) {
 	}
 }
 
+// A sentinel that is cut off from the others, and still names a master that has
+// gone, or hangs, is not the only one that is asked.
+func TestSentinelThatIsBehind(t *testing.T) {
+	for name, end := range map[string]func(*redis.Server){"gone": (*redis.Server).Kill, "hangs": (*redis.Server).Stop} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			old, master := redis.Start(t, redis.Redis), redis.Start(t, redis.Redis)
+			behind := redis.New(t, redis.Redis)
+			redis.StartSentinel(t, behind, fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %s 2\n",
+				behind.Port(), old.Port()))
+			sentinels := redis.StartSentinels(t, master)
+			end(old)
+			s := start(t, Options{URL: mustURL(t, sentinelURL(append([]*redis.Server{behind}, sentinels...)))})
+			until(t, "in reach", isUp(s))
+			mustSave(t, s, record(t, "a.example"))
+			wantLoad(t, s, record(t, "a.example"))
+		})
+	}
+}
+
 func TestSentinelsThatAskWhoAsks(t *testing.T) {
 	t.Parallel()
 	master := redis.Start(t, redis.Redis, "--requirepass", secret, "--masterauth", secret)

@@ -66,6 +66,7 @@ func (s *Store) probe(ctx context.Context) {
 	}
 	back := s.breaker.probe(begun, err)
 	if err != nil {
+		s.dialer.doubt()
 		return
 	}
 	s.breaker.clock(found.ahead)
