@@ -15,6 +15,9 @@ const (
 	maxLabel = 63
 )
 
+// minLabels is how many labels the name of a domain or a host has at least.
+const minLabels = 2
+
 // Why a text is no domain or no MX pattern.
 var (
 	ErrSyntax = errors.New("not a domain name")
@@ -41,7 +44,7 @@ func ParseDomain(s string) (Domain, error) {
 	if err != nil {
 		return Domain{}, err
 	}
-	name, err = hostName(name)
+	name, err = hostName(name, minLabels)
 	if err != nil {
 		return Domain{}, err
 	}
@@ -83,15 +86,15 @@ func isASCII(s string) bool {
 	return true
 }
 
-// hostName checks a name in ASCII and returns it in lower case without its
-// final dot.
-func hostName(s string) (string, error) {
+// hostName checks a name in ASCII, of so many labels at least, and returns it in
+// lower case without its final dot.
+func hostName(s string, least int) (string, error) {
 	name := strings.TrimSuffix(s, ".")
 	labels, last, all := scanName(name)
 	switch {
 	case labels == 0:
 		return "", fmt.Errorf("%w: %q", ErrSyntax, s)
-	case labels == 1:
+	case labels < least:
 		return "", fmt.Errorf("%w: %q has one label", ErrNoHost, s)
 	case last == digit:
 		return "", fmt.Errorf("%w: %q ends in a number", ErrNoHost, s)

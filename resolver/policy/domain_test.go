@@ -112,7 +112,9 @@ func TestParseMXPattern(t *testing.T) {
 		{"xn--bcher-kva.example", "xn--bcher-kva.example", nil},
 		{"*", "", ErrSyntax},
 		{"*.", "", ErrSyntax},
-		{"*.com", "", ErrNoHost},
+		{"*.com", "*.com", nil},
+		{"*.Com.", "*.com", nil},
+		{"*.123", "", ErrNoHost},
 		{"*example.com", "", ErrSyntax},
 		{".example.com", "", ErrSyntax},
 		{"mail.*.example.com", "", ErrSyntax},
@@ -146,6 +148,9 @@ func TestMXPatternMatches(t *testing.T) {
 		{"*.example.com", ".example.com", false},
 		{"*.example.com", "foo.bar.example.com", false},
 		{"*.example.com", "mailexample.com", false},
+		{"*.com", "example.com", true},
+		{"*.com", "mail.example.com", false},
+		{"*.com", "com", false},
 	} {
 		p, err := ParseMXPattern(tt.pattern)
 		if err != nil {

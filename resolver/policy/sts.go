@@ -55,7 +55,11 @@ type MXPattern struct{ pattern string }
 // name.
 func ParseMXPattern(s string) (MXPattern, error) {
 	rest, wildcard := strings.CutPrefix(s, "*.")
-	name, err := hostName(rest)
+	least := minLabels
+	if wildcard {
+		least-- // the host has one more
+	}
+	name, err := hostName(rest, least)
 	if err != nil {
 		return MXPattern{}, err
 	}

@@ -36,6 +36,7 @@ func hostileRows() []row {
 		"mx nexthop":          "mx: nexthop",
 		"mx dot-nexthop":      "mx: dot-nexthop",
 		"mx of digits":        "mx: 127.1.0.1",
+		"mx below a TLD":      "mx: *.com",
 		"mode twice":          "mode: none",
 		"max_age twice":       "max_age: 0",
 		"500 mx":              mxLines(500, 20),
