@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +201,29 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	r := w.runIn(ctx, t, "example.com")
 	if r.Conclusion.Outcome == check.Authenticated || r.Conclusion.Outcome == check.Unauthenticated {
 		t.Errorf("got %v of a look that was given up", r.Conclusion.Outcome)
+	}
+}
+
+// A fetch that fails for want of something on this machine is not laid at the
+// domain's door.
+func TestFetchesThatFailHere(t *testing.T) {
+	t.Setenv("SSL_CERT_FILE", t.TempDir()+"/none")
+	t.Setenv("SSL_CERT_DIR", t.TempDir())
+	proxy := &url.URL{Scheme: "http", Host: "proxy.example.net:3128"}
+	for name, tt := range map[string]struct {
+		world world
+		says  []string
+	}{
+		"no authorities":      {world{web: file(enforce), systemRoots: true}, []string{"no root certificates", "remedy   give this machine certificates of authorities"}},
+		"a proxy that is off": {world{proxy: proxy}, []string{"connecting to the proxy proxy.example.net:3128", "remedy   see that the proxy"}},
+		"a proxy that denies": {world{web: file(enforce), proxy: proxy}, []string{"asking the proxy proxy.example.net:3128", "remedy   see that the proxy"}},
+	} {
+		tt.world.ca, tt.world.zones = newAuthority(), announced+oneMX
+		text := tt.world.run(t, "example.com").Text()
+		for _, s := range tt.says {
+			if !strings.Contains(firstLines(text), s) {
+				t.Errorf("%s: the first lines do not say %q:\n%s", name, s, text)
+			}
+		}
 	}
 }

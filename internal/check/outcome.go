@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"tlspolicyd/resolver/mtasts"
 	"tlspolicyd/resolver/policy"
 )
 
@@ -293,47 +292,6 @@ func (r *Report) whyNotEnforced() string {
 	default:
 		return r.by("policy").Reason
 	}
-}
-
-// fetchRemedies say what to do about a fetch that failed, by the kind of the
-// failure. HOST is the policy host, URL that of the policy.
-var fetchRemedies = map[string]string{
-	"dns":     "publish an address for HOST",
-	"address": "give HOST a public address; for a policy host inside of your own network, set sts.allow_networks",
-	"connect": "let a web server answer at port 443 of HOST; if it does elsewhere, a firewall here may be in the way",
-	"tls":     "give HOST a certificate for that name, in date, of a known authority, with its intermediate certificates",
-	"status":  "serve the file at URL itself, with status 200 and no redirect",
-	"type":    "serve the file on HOST as text/plain, without compression",
-	"size":    "shorten the policy on HOST: wildcards need few lines",
-	"timeout": "make HOST answer sooner; if it does elsewhere, a firewall here may be in the way",
-}
-
-// fetchRemedy says how the domain makes its policy good.
-func (r *Report) fetchRemedy() string {
-	if r.policyHostUnknown() {
-		return r.dnsRemedy()
-	}
-	if remedy, ok := fetchRemedies[r.STS.Failure.Kind]; ok {
-		named := strings.NewReplacer("HOST", mtasts.PolicyHost(r.Hop.Domain), "URL", mtasts.PolicyURL(r.Hop.Domain))
-		return theirs + named.Replace(remedy)
-	}
-	for _, f := range r.Fetch.Findings {
-		if f.Severity == mtasts.SeverityError && f.Suggestion != "" {
-			return theirs + f.Suggestion
-		}
-	}
-	return theirs + "repair the policy file; tlspolicyd lint shows how"
-}
-
-// policyHostUnknown reports whether the address of the policy host could not be
-// looked up, which is not to have none.
-func (r *Report) policyHostUnknown() bool {
-	for _, s := range r.DNS {
-		if s.Name == mtasts.PolicyHost(r.Hop.Domain) && s.Err != nil && r.STS.Failure.Kind == "dns" {
-			return true
-		}
-	}
-	return false
 }
 
 // dnsRemedy says what to do about lookups that fail.

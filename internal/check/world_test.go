@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,6 +148,10 @@ type world struct {
 	daemon   check.Daemon
 	noDANE   bool
 	listen   []string
+	// proxy is what policies are fetched through, and systemRoots says that the
+	// authorities are those of the system.
+	proxy       *url.URL
+	systemRoots bool
 }
 
 // run checks a key in the world.
@@ -167,7 +172,7 @@ func (w *world) runIn(ctx context.Context, t *testing.T, key string) *check.Repo
 	}
 	recorder := dnstrace.New(client)
 	sts, err := mtasts.New(mtasts.Options{
-		DNS: recorder, CAFile: w.rootsFile(t), Dial: w.policyHost(t), FetchTimeout: 5 * time.Second,
+		DNS: recorder, CAFile: w.rootsFile(t), Dial: w.policyHost(t), Proxy: w.proxy, FetchTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +208,9 @@ func (w *world) smtpTimeout() time.Duration {
 }
 
 func (w *world) rootsFile(t *testing.T) string {
+	if w.systemRoots {
+		return ""
+	}
 	name := filepath.Join(t.TempDir(), "roots.pem")
 	block := &pem.Block{Type: "CERTIFICATE", Bytes: w.ca.cert.Raw}
 	if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {

@@ -24,6 +24,9 @@ func checkProxy(u *url.URL) error {
 	return nil
 }
 
+// ProxyTarget begins what [Trace.Connected] is told of a proxy, before its address.
+const ProxyTarget = "the proxy "
+
 // connectProxy asks the proxy for a connection to the host, by name. What
 // comes through it is not believed more than what comes without: TLS is with
 // the host.
@@ -35,7 +38,7 @@ func (t *transfer) connectProxy(ctx context.Context) (net.Conn, *fetchError) {
 	}
 	started := time.Now()
 	conn, err := t.dial(ctx, "tcp", net.JoinHostPort(t.proxy.Hostname(), port))
-	traceOf(ctx).connected("the proxy "+t.proxy.Host, started, err)
+	traceOf(ctx).connected(ProxyTarget+t.proxy.Host, started, err)
 	if err != nil {
 		return nil, failure(resultConnect, doing, err)
 	}
