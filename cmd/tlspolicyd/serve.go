@@ -46,6 +46,7 @@ func serve(ctx context.Context, load func() (*config.Config, error)) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // standard error has nothing to sync
+	signal.Ignore(syscall.SIGPIPE)    // who reads the log may end; mail goes on
 	defer garbage.Tune()()
 	log.Info("starting", zap.String("version", programVersion()))
 	hangup := catchHangup()
