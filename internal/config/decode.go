@@ -131,7 +131,7 @@ func (l list[T]) item(n ast.Node, r *report) (v T, w word, ok bool) {
 	w, ok = wordOf(n)
 	if !ok {
 		t := n.GetToken()
-		r.add(positionOf(t), t.Value, "one value is expected here; text that begins with [ or { needs quotes", "")
+		r.add(positionOf(t), t.Value, "one value is expected here; text that holds a colon, or begins with [ or {, needs quotes", "")
 		return v, w, false
 	}
 	v, err := l.parse(w)

@@ -39,7 +39,9 @@ func TestFaults(t *testing.T) {
 		{"section for a value", "smart_hosts:\n  yes: no\n", `2:6: ":": one value is expected here, not a list or a section`},
 		{"list for a value", "cache: {memory: [1]}\n", `1:17: "[": one value is expected here, not a list or a section`},
 		{"value for a list", "listen: 127.0.0.1:25\n", `1:9: "127.0.0.1:25": a list is expected here, in brackets or with a dash before each value; [] is the empty list; did you mean [127.0.0.1:25]?`},
-		{"section in a list", "listen: [{a: b}]\n", `1:10: "{": one value is expected here; text that begins with [ or { needs quotes`},
+		{"section in a list", "listen: [{a: b}]\n", `1:10: "{": one value is expected here; text that holds a colon, or begins with [ or {, needs quotes`},
+		{"port in a list in braces", "dns: {servers: [192.0.2.53:5353]}\n", `1:27: ":": one value is expected here; text that holds a colon, or begins with [ or {, needs quotes`},
+		{"IPv6 in a list in braces", "dns: {servers: [::1]}\n", `1:17: "dns: {servers: [::1]}": this is no valid YAML (found an invalid key for this map): an IPv6 address needs quotes`},
 
 		// Truth and numbers.
 		{"yes", "smart_hosts: yes\n", `1:14: "yes": true or false is expected here; did you mean true?`},

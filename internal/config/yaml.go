@@ -205,6 +205,8 @@ func hintFor(line string) string {
 	switch {
 	case strings.Contains(line, "]:"):
 		return "an address in brackets needs quotes"
+	case strings.Contains(line, "::"):
+		return "an IPv6 address needs quotes"
 	case !colon && strings.Contains(line, " "):
 		return "is there a colon missing?"
 	case colon && !strings.ContainsAny(key, " [{\"'-") && value != "" && value[0] != ' ':
