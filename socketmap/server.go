@@ -214,15 +214,16 @@ func (s *Server) stop() []*conn {
 	return conns
 }
 
-// abort ends all requests and connections.
+// abort ends all connections, and then all requests: what a request comes to that
+// was cut short is no answer.
 func (s *Server) abort() {
-	s.cancel()
 	s.mu.Lock()
 	conns := s.connections()
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.nc.Close()
 	}
+	s.cancel()
 }
 
 // connections lists the connections. The lock is held.

@@ -3,7 +3,9 @@ package socketmap_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +62,31 @@ func TestShutdownGivesUp(t *testing.T) {
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("the connection was closed after %v, want 1s", took)
 		}
+	})
+}
+
+// An answer that was cut short says less than none: who has none asks again.
+func TestAnswersThatAreCutShortAreNotSent(t *testing.T) {
+	cutShort := socketmap.HandlerFunc(func(ctx context.Context, _ socketmap.Request) socketmap.Reply {
+		<-ctx.Done()
+		return socketmap.Reply{Status: socketmap.NotFound}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		srv := &socketmap.Server{Handler: cutShort}
+		l := start(t, srv)
+		var clients sync.WaitGroup
+		for range 100 {
+			busy := l.dial()
+			send(t, busy, "m a")
+			clients.Go(func() {
+				if got, err := io.ReadAll(busy); err != nil || len(got) > 0 {
+					t.Errorf("got %q, %v, want the end of the connection", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		srv.Close()
+		clients.Wait()
 	})
 }
 
