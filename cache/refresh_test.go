@@ -338,3 +338,16 @@ func TestRunWithAStoreThatCannotSayWhatIsDue(t *testing.T) {
 		r.counts.want(t, "store due", 3)
 	})
 }
+
+// A store that was damaged may find a policy after it was asked for it in vain.
+// What is due there and nowhere known is taken from there.
+func TestWhatTheStoreFoundLateIsInForceWhenItIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.want("example.com", policy.NotFound, 0)
+		w.keep(t, stored(t, "example.com", enforce, time.Now().Add(-59*time.Minute)))
+		time.Sleep(2 * time.Minute)
+		r.want("example.com", policy.Secure, 0)
+	})
+}

@@ -52,8 +52,10 @@ func (c *Cache) recall(f *flight) policy.STS {
 		atLeast(&f.use.last, u.use.last.Load())
 	}
 	var prev policy.STS
+	// That it is due says that the store knows a policy by now.
+	unsure := e != nil && (!e.damaged.IsZero() || f.goal == goalRefresh)
 	switch {
-	case e != nil && e.known && !e.sts.Lost && (e.damaged.IsZero() || e.sts.Policy != nil):
+	case e != nil && e.known && !e.sts.Lost && (!unsure || e.sts.Policy != nil):
 		return e.sts
 	case u.fact != nil:
 		atLeast(&f.use.saved, u.use.saved.Load())
