@@ -56,6 +56,9 @@ func (st *state) view(fn func(v *view) error) error {
 // errNoFile: the store is damaged, and no new file could be begun.
 var errNoFile = errors.New("the store is damaged, and there is no new one yet")
 
+// errUncopied: what is in the current file is not all that there is.
+var errUncopied = errors.New("the store was damaged, and not all that can be read of it is copied yet; try again later")
+
 // keysUpTo returns at most n keys of an index, from from on, that are not
 // after limit.
 func (v *view) keysUpTo(bucket, from string, limit int64, n int) ([]string, error) {
@@ -138,13 +141,17 @@ func ignoreNone(err error) error {
 
 // Scan returns the records of at most n domains after the given one, in the
 // order of their names; the zero domain is before all. Of a record that cannot be
-// read there is the domain only.
+// read there is the domain only. Before what can be read of a damaged file is
+// copied, it fails.
 func (s *Store) Scan(ctx context.Context, after policy.Domain, n int) ([]cache.Record, error) {
 	var records []cache.Record
 	for from := after.String(); len(records) < n; {
 		var found []cache.Record
 		var last string
 		err := s.read(ctx, func(st *state) error {
+			if len(st.old) > 0 {
+				return errUncopied
+			}
 			return st.view(func(v *view) (err error) {
 				found, last, err = v.scan(from, n-len(records))
 				return err

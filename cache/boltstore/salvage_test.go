@@ -11,6 +11,7 @@ import (
 
 	"tlspolicyd/cache"
 	"tlspolicyd/cache/storetest"
+	"tlspolicyd/resolver/policy"
 )
 
 func TestAnOlderRecordTakesNoPlaceOfANewerOne(t *testing.T) {
@@ -193,6 +194,29 @@ func TestWhatIsLostIsDamagedAlsoAfterAnotherDamage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who lists all to forget it, or to save it elsewhere, is told that not all of it
+// can be listed yet.
+func TestNoListIsCompleteBeforeTheCopyIs(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	if got, err := s.Scan(t.Context(), policy.Domain{}, 1000); !errors.Is(err, errUncopied) {
+		t.Errorf("Scan before the copy: %d records, %v, want %v", len(got), err, errUncopied)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		waitSalvaged(t, s)
+		if got, err := s.Scan(t.Context(), policy.Domain{}, 1000); len(got) != len(sm.records) || err != nil {
+			t.Errorf("Scan after the copy: %d records, %v, want %d", len(got), err, len(sm.records))
+		}
+	})
 }
 
 // A clock that is behind when damage is found does not make the file that is set
