@@ -111,6 +111,20 @@ func (f *file) read(fn func(v *view) error) error {
 	return fn(v)
 }
 
+// remains returns what leads to the buckets of a file that nobody writes to, and
+// may be damaged. If the last commit cannot be read, it is that before.
+func (f *file) remains() *view {
+	if v := f.view.Load(); v != nil {
+		return v
+	}
+	m, _ := readMeta(f.r)
+	v := &view{pager: pager{r: f.r, size: int(m.size), high: m.high}, root: m.root}
+	if m.size > 0 {
+		_ = v.readBuckets() // as far as it goes
+	}
+	return v
+}
+
 // openWriter opens the file for writing. Its list of free pages is read in
 // full before bbolt sees it, since bbolt believes it.
 func (f *file) openWriter(o *Options) error {

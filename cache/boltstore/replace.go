@@ -307,13 +307,9 @@ func (f *file) sources() []string {
 }
 
 // about returns what a file says of itself, as far as that can be read, also of a
-// damaged one; nil is nothing. It is for a file that nobody writes to.
+// damaged one; nil is nothing. Nobody may write to the file meanwhile.
 func (f *file) about(key string) []byte {
-	v := f.view.Load()
-	if v == nil {
-		v = remains(f.r)
-	}
-	b, err := v.buckets[bucketMeta].find([]byte(key))
+	b, err := f.remains().buckets[bucketMeta].find([]byte(key))
 	if err != nil {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (s *Store) salvage(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errRetired) {
 			s.o.Log.Warn("copying from a damaged store failed, and is tried again", zap.Error(err), zap.Duration("in", pause))
 		}
 		select {
@@ -89,7 +89,7 @@ func (s *Store) salvage(ctx context.Context) {
 func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err error) {
 	for _, f := range files {
 		c := copier{write: func(batch []*entry) error {
-			return s.write(ctx, func(p *planner) error { return p.copyAll(batch) })
+			return s.writeCopy(ctx, files, func(p *planner) error { return p.copyAll(batch) })
 		}}
 		sc, err := f.scan(c.add)
 		if err != nil {
@@ -99,7 +99,7 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 			return false, err
 		}
 		// Only now: in f it was saved after it was removed.
-		if err := s.copyRemoved(ctx, f); err != nil {
+		if err := s.copyRemoved(ctx, files, f); err != nil {
 			return false, err
 		}
 		lost = lost || sc.lost
@@ -109,21 +109,30 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 	return lost, nil
 }
 
+// writeCopy writes what was found in one of the files, unless another one was set
+// aside by now: what that says goes before what an older one does.
+func (s *Store) writeCopy(ctx context.Context, files []*file, plan func(p *planner) error) error {
+	return s.write(ctx, func(p *planner) error {
+		if !slices.Equal(s.state.Load().old, files) {
+			return errRetired
+		}
+		return plan(p)
+	})
+}
+
 // copyRemoved copies which domains were removed while f was the current file, so
 // that what older files have of them does not come back.
-func (s *Store) copyRemoved(ctx context.Context, f *file) error {
+func (s *Store) copyRemoved(ctx context.Context, files []*file, f *file) error {
 	for from := ""; ; {
 		var domains []string
-		_ = f.read(func(v *view) error { // as far as it goes
-			return v.buckets[bucketRemoved].walk([]byte(from), func(key, _ []byte) bool {
-				domains = append(domains, string(key))
-				return len(domains) < copyRecords
-			})
+		_ = f.remains().buckets[bucketRemoved].walk([]byte(from), func(key, _ []byte) bool { // as far as it goes
+			domains = append(domains, string(key))
+			return len(domains) < copyRecords
 		})
 		if len(domains) == 0 {
 			return nil
 		}
-		err := s.write(ctx, func(p *planner) error {
+		err := s.writeCopy(ctx, files, func(p *planner) error {
 			for _, domain := range domains {
 				p.put(bucketRemoved, domain, nil)
 			}

@@ -248,3 +248,74 @@ func TestTheFileThatIsBeingCopiedIsKept(t *testing.T) {
 		}
 	})
 }
+
+// twoDamaged returns a store in which nobody copies, of two damaged files: that of
+// the sample, and a newer one in which d4.example was saved anew and d3.example
+// removed; damage is what was done to the newer one while nobody had it open.
+func twoDamaged(t *testing.T, sm sample, damage func(t *testing.T, path string)) (s *Store, o Options, saved cache.Record, removed policy.Domain) {
+	t.Helper()
+	o = writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s = uncopied(t, o)
+	findDamage(t, s)
+	saved, removed = storetest.Record(t, "d4.example", due), storetest.Domain(t, "d3.example")
+	saved.Fetched = sm.records["d4.example"].Fetched.Add(time.Hour)
+	if err := s.Remove(t.Context(), removed); err != nil {
+		t.Fatal(err)
+	}
+	mustSave(t, s, saved)
+	for i := range 40 { // enough for pages of their own
+		mustSave(t, s, storetest.Record(t, fmt.Sprintf("new%d.example", i), due))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, o.Path)
+	s = uncopied(t, o)
+	if n := len(s.state.Load().old); n != 2 {
+		t.Fatalf("%d files are damaged, want 2", n)
+	}
+	return s, o, saved, removed
+}
+
+// While a damaged file cannot be read, what an older one says may be no longer so.
+func TestAnOlderFileDoesNotSpeakForOneThatCannotBeRead(t *testing.T) {
+	sm := newSample(t)
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"meta page": damageMeta, "list of free pages": damageFreelist,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, o, saved, removed := twoDamaged(t, sm, damage)
+			for _, d := range []policy.Domain{saved.Domain, removed} {
+				if got, err := s.Load(t.Context(), d); !errors.Is(err, cache.ErrDamaged) {
+					t.Errorf("Load(%s) before the copy: fetched %v, %v, want %v", d, got.Fetched, err, cache.ErrDamaged)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				s := open(t, o)
+				waitSalvaged(t, s)
+				wantRecord(t, s, saved)
+				if _, err := s.Load(t.Context(), removed); err == nil {
+					t.Errorf("%s was removed and came back", removed)
+				}
+			})
+		})
+	}
+}
+
+// A copy that is under way when the new file is set aside in turn does not go on
+// with what is older than that.
+func TestACopyStopsWhenTheNewFileIsSetAside(t *testing.T) {
+	sm := newSample(t)
+	s, _, saved, _ := twoDamaged(t, sm, damageFreelist)
+	oldest := s.state.Load().old[1:]
+	if _, err := s.copyAll(t.Context(), oldest); !errors.Is(err, errRetired) {
+		t.Errorf("copyAll: %v, want %v", err, errRetired)
+	}
+	if got, err := s.Load(t.Context(), saved.Domain); err == nil && !storetest.Equal(got, saved) {
+		t.Errorf("Load(%s): fetched %v, which was replaced", saved.Domain, got.Fetched)
+	}
+}

@@ -14,11 +14,11 @@
 // bbolt is damage: a new file is begun at once, everything that can be read is
 // copied into it in the background, and the old file stays beside it, named
 // Path.damaged-<time>, of which the three newest are kept. Until the copy is
-// complete, but for 60 seconds at most, a domain that is not found is
-// cache.ErrDamaged, and where something could not be read, for the whole
-// 60 seconds, also when the program is started again meanwhile. A single record
-// whose checksum does not fit is cache.ErrDamaged for its domain alone, until it
-// is saved again.
+// complete, but for 60 seconds at most, a domain that is not found, or only in a
+// file older than one that cannot be read, is cache.ErrDamaged, and where
+// something could not be read, for the whole 60 seconds, also when the program is
+// started again meanwhile. A single record whose checksum does not fit is
+// cache.ErrDamaged for its domain alone, until it is saved again.
 //
 // Limits: Options.MaxBytes of file, of which a third is left for replacing
 // records; a record of 256 KiB; 100,000 records of failures only. In a full
@@ -340,7 +340,9 @@ func (st *state) load(domain string) (*entry, error) {
 	return st.loadOld(domain)
 }
 
-// loadOld looks for domain in the damaged files, the newest first.
+// loadOld looks for domain in the damaged files, the newest first. If one cannot
+// say what it held, an older one may say what is no longer so: it counts only when
+// the time is over in which what is not found is called damaged.
 func (st *state) loadOld(domain string) (*entry, error) {
 	for _, f := range st.old {
 		e, err := f.load(domain)
@@ -353,6 +355,9 @@ func (st *state) loadOld(domain string) (*entry, error) {
 		// What cannot be read of it does not say that it was removed.
 		if removed, _ := f.removed(domain); removed {
 			return nil, errNone
+		}
+		if !errors.Is(err, errNone) && time.Now().Before(st.until) {
+			return nil, fmt.Errorf("%w: it may be in a file that is being copied", cache.ErrDamaged)
 		}
 	}
 	return nil, errNone

@@ -46,17 +46,6 @@ func readView(r io.ReaderAt, bytes int64) (*view, error) {
 	return v, v.readBuckets()
 }
 
-// remains returns what can be read of the buckets of a damaged file. If the last
-// commit cannot, it is that before.
-func remains(r io.ReaderAt) *view {
-	m, _ := readMeta(r)
-	v := &view{pager: pager{r: r, size: int(m.size), high: m.high}, root: m.root}
-	if m.size > 0 {
-		_ = v.readBuckets() // as far as it goes
-	}
-	return v
-}
-
 // keeping returns the view with a memory for its pages: for a commit, which
 // comes by the same ones again and again.
 func (v *view) keeping() *view {
