@@ -92,9 +92,9 @@ func makeFile(path string, sources []string, clock time.Duration, lost time.Time
 		if err != nil {
 			return fmt.Errorf("making a store: %w", err)
 		}
-		err = db.Update(func(tx *bolt.Tx) error {
+		begin := func(tx *bolt.Tx) error {
 			for _, name := range buckets {
-				if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 					return err
 				}
 			}
@@ -105,7 +105,11 @@ func makeFile(path string, sources []string, clock time.Duration, lost time.Time
 				about.Put([]byte(metaSources), []byte(strings.Join(sources, "\n"))),
 				about.Put([]byte(metaLost), number(lost.Unix())),
 			)
-		})
+		}
+		// Once for each meta page: with either lost, the other says all of this.
+		if err = db.Update(begin); err == nil {
+			err = db.Update(begin)
+		}
 		if err := errors.Join(err, db.Close()); err != nil {
 			return fmt.Errorf("making a store: %w", err)
 		}

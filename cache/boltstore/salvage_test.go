@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -317,5 +318,26 @@ func TestACopyStopsWhenTheNewFileIsSetAside(t *testing.T) {
 	}
 	if got, err := s.Load(t.Context(), saved.Domain); err == nil && !storetest.Equal(got, saved) {
 		t.Errorf("Load(%s): fetched %v, which was replaced", saved.Domain, got.Fetched)
+	}
+}
+
+// Whichever meta page of a new file is lost, the other says what is to be copied
+// into it.
+func TestEitherMetaPageSaysWhatIsToBeCopied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.db")
+	want := []string{"a", "b"}
+	for page := range 2 {
+		if err := makeFile(path, want, 0, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(t, path, int64(page*os.Getpagesize()+headerSize), []byte{0, 0, 0, 0})
+		f, err := openFile(path)
+		if !errors.Is(err, errDamage) {
+			t.Fatalf("openFile: %v, want %v", err, errDamage)
+		}
+		if got := f.sources(); !slices.Equal(got, want) {
+			t.Errorf("without meta page %d: %v, want %v", page, got, want)
+		}
+		f.close()
 	}
 }
