@@ -80,8 +80,8 @@ type Resolver struct {
 func New(d DNS) *Resolver { return &Resolver{dns: d, places: make(chan struct{}, atOnceOfAll)} }
 
 // DANE returns the fact for hop, looked up anew. When something could not be
-// looked up and prev is still good, prev is kept until its own end. While no
-// resolver validates, every next-hop counts as one without DANE.
+// looked up that prev knows, and prev is still good, it is kept until its own
+// end. While no resolver validates, every next-hop counts as one without DANE.
 func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DANE) policy.DANE {
 	// RFC 7672, section 2.1.1: without a validating resolver there is no DANE.
 	if !r.dns.Validating(ctx) {
@@ -99,7 +99,7 @@ func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DAN
 		next.Detail = firstDetail(next.Hosts)
 		now = time.Now()
 	}
-	if l.failed && prev.Fresh(now) {
+	if l.failed && prev.Fresh(now) && !knowsAll(&next, &prev) {
 		// The next renewal waits for three quarters of what is left.
 		prev.Learned = now
 		return prev
@@ -108,10 +108,27 @@ func (r *Resolver) DANE(ctx context.Context, hop policy.NextHop, prev policy.DAN
 	return next
 }
 
+// knowsAll reports whether next knows all that prev does: what failed for next
+// failed for prev, in the same way.
+func knowsAll(next, prev *policy.DANE) bool {
+	if next.MX != prev.MX {
+		return false
+	}
+	return !slices.ContainsFunc(next.Hosts, func(h policy.MXHost) bool {
+		return isUnknown(h) && !slices.ContainsFunc(prev.Hosts, func(p policy.MXHost) bool {
+			return p.Name == h.Name && p.State == h.State
+		})
+	})
+}
+
+func isUnknown(h policy.MXHost) bool {
+	return h.State == policy.HostFailed || h.State == policy.HostUnreachable
+}
+
 // firstDetail says what kept the first host from being known.
 func firstDetail(hosts []policy.MXHost) string {
 	for _, h := range hosts {
-		if h.State == policy.HostFailed || h.State == policy.HostUnreachable {
+		if isUnknown(h) {
 			return fmt.Sprintf("%s: %s", h.Name, h.Detail)
 		}
 	}

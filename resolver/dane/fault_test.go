@@ -168,3 +168,26 @@ func TestAFailedRenewalKeepsTheFactToItsEnd(t *testing.T) {
 		}
 	})
 }
+
+// A host that is dead for good must not have every question wait that comes
+// after the end of a fact.
+func TestARenewalThatKnowsAsMuchAsBeforeDidNotFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := new(dnstest.Resolver)
+		r.SetZone(world + "\n$SECURE relay.test\nrelay.test. MX 10 usable.example.com.\nrelay.test. MX 20 dead.example.com.\n")
+		r.Fault("dead.example.com", dnstest.Any, dnstest.Drop)
+		lookup := New(r)
+		h := hop(t, "relay.test")
+		first := lookup.DANE(t.Context(), h, policy.DANE{})
+		time.Sleep(unreachableLife * 3 / 4)
+		second := lookup.DANE(t.Context(), h, first)
+		if life := time.Until(second.Expires); outcome(second) != "secure usableunreachable" || life != unreachableLife {
+			t.Errorf("renewed: got %q for %v, want the same as before for %v", outcome(second), life, unreachableLife)
+		}
+		r.Fault("_25._tcp.usable.example.com", "TLSA", dnstest.ServFail)
+		kept := lookup.DANE(t.Context(), h, second)
+		if outcome(kept) != outcome(second) || !kept.Expires.Equal(second.Expires) {
+			t.Errorf("another host failed: got %q until %v, want %q until %v", outcome(kept), kept.Expires, outcome(second), second.Expires)
+		}
+	})
+}
