@@ -54,7 +54,8 @@ func newConfigCommand(file *configFile) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with the configuration",
-		Long: "Say what is wrong with the configuration, each error with line and column.\n\n" +
+		Long: "Say what is wrong with the configuration, each error with line and column. The files\n" +
+			"that it names are not opened.\n\n" +
 			"Exits with 0 if nothing is, 1 if there are errors, 2 if the file cannot be read.",
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,

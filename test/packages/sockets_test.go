@@ -5,6 +5,7 @@ package packages_test
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,17 @@ func enableUnderLoad(t *testing.T, s system) {
 	t.Logf("%d lookups over %d connections while the socket was enabled %d times", l.asked.Load(), l.opened.Load(), times)
 	if l.opened.Load() < clients+times {
 		t.Errorf("%d connections: the load has not seen the restarts", l.opened.Load())
+	}
+}
+
+// TestPostfixComesAfter wants what starts Postfix on this machine to be started after
+// the daemon, and so to end before it.
+func TestPostfixComesAfter(t *testing.T) {
+	b := install(t, this)
+	for _, unit := range []string{"postfix.service", "postfix@-.service"} {
+		if after := strings.Fields(b.do(t, "systemctl", "show", "--property=After", "--value", unit)); !slices.Contains(after, units[0]) {
+			t.Errorf("%s comes after %q", unit, after)
+		}
 	}
 }
 
