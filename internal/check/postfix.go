@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -146,6 +147,10 @@ func (p *Postfix) lookAt(m socketmapRef, lacks func(string, ...any)) {
 	case known.TLSRPT && p.olderThan(3, 10):
 		lacks("map %s needs Postfix 3.10; this is %s, which refuses its policies, so mail to every domain that enforces MTA-STS is deferred: use map %s",
 			m.name, p.Settings[setVersion], strings.TrimSuffix(known.Name, "-tlsrpt"))
+	}
+	if level := p.Settings[setLevel]; known.Class == policy.ClassDANE && !slices.Contains([]string{"", "none", "may", "dane"}, level) {
+		lacks("map %s answers dane for some domains, which is less than %s = %s: use map %s",
+			known.Name, setLevel, level, strings.Replace(known.Name, "-dane", "", 1))
 	}
 	if ok && known.Class != policy.ClassSTSOnly && !p.dnssec() {
 		lacks("%s is not dnssec: mail to every domain for which the answer is dane-only is deferred", setDNS)
