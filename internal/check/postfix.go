@@ -84,11 +84,11 @@ func (r *Report) place(configured []string) place {
 
 // String says where it listens.
 func (at place) String() string {
-	says := "the daemon is to listen on "
+	where := strings.Join(at.listen, ", ")
 	if at.running {
-		says = "the daemon listens on "
+		return "the daemon listens on " + where
 	}
-	return says + strings.Join(at.listen, ", ")
+	return "the daemon is to listen on " + where + " (unless systemd opens other sockets for it)"
 }
 
 // look finds what the settings lack, for a daemon at a place.

@@ -76,7 +76,7 @@ func TestWhatMainCFDoesToTheVerdict(t *testing.T) {
 	}{
 		{"no map", announced + oneMX, map[string]string{"smtp_tls_policy_maps": ""}, "here     smtp_tls_policy_maps asks no socketmap, so Postfix does not know of this"},
 		{"no map, and DANE", daneOnly, map[string]string{"smtp_tls_policy_maps": ""}, "here     smtp_tls_policy_maps asks no socketmap, so Postfix does not know of this"},
-		{"a map elsewhere", announced + oneMX, map[string]string{"smtp_tls_policy_maps": "hash:/x, socketmap:inet:127.0.0.1:8642:policy"}, "here     smtp_tls_policy_maps asks 127.0.0.1:8642, and the daemon is to listen on 127.0.0.1:8461, so Postfix does not know of this"},
+		{"a map elsewhere", announced + oneMX, map[string]string{"smtp_tls_policy_maps": "hash:/x, socketmap:inet:127.0.0.1:8642:policy"}, "here     smtp_tls_policy_maps asks 127.0.0.1:8642, and the daemon is to listen on 127.0.0.1:8461 (unless systemd opens other sockets for it), so Postfix does not know of this"},
 		{"a map for a newer Postfix", announced + oneMX, map[string]string{"mail_version": "3.7.11", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-tlsrpt"}, "here     map policy-tlsrpt needs Postfix 3.10, so Postfix 3.7.11 defers this mail"},
 		{"no authorities", announced + oneMX, map[string]string{"smtp_tls_CAfile": ""}, "here     Postfix trusts no certificate authority (smtp_tls_CAfile), so it defers this mail"},
 		{"no level for DANE alone", signed + oneMX + tlsa1 + usable, map[string]string{"smtp_tls_security_level": "may"}, `here     smtp_tls_security_level is "may", so Postfix does no DANE: set it to dane, or ask map policy-dane`},
