@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/url"
@@ -323,6 +324,26 @@ func TestPassword(t *testing.T) {
 	for _, e := range logs.All() {
 		if text := e.Message + flat(e.ContextMap()); strings.Contains(text, "horse") || strings.Contains(text, "tlspolicyd@") {
 			t.Errorf("logged %s", text)
+		}
+	}
+}
+
+// A server that does not know how to let anybody in says what it was told.
+func TestPasswordThatIsRepeated(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Redis, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	for name, password := range map[string]string{"short": secret, "long": strings.Repeat(secret, 20)} {
+		o := withUser(t, "redis://tlspolicyd@"+server.Addr)
+		o.PasswordFile = write(t, "password", password+"\n")
+		log, logs := watched()
+		o.Log = log
+		s := start(t, o)
+		until(t, "a refusal", func() bool { return s.Status().Err != nil })
+		_, err := s.Load(t.Context(), domainOf(t, "a.example"))
+		wantUnknown(t, err)
+		said := fmt.Sprint(err, s.Status(), logs.All())
+		if strings.Contains(said, secret) || !strings.Contains(said, "unknown command") {
+			t.Errorf("%s: %s", name, said)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type dialer struct {
 	t target
 
 	mu     sync.Mutex // guards what follows
+	secret string     // the password that was shown last
 	master string     // that the sentinels named last
 	sure   bool       // nothing speaks against that
 	turn   int        // which of the sentinels is asked
@@ -67,7 +69,35 @@ type credentials func(context.Context) (user, password string, err error)
 // credentials is called by the library for each connection.
 func (d *dialer) credentials(context.Context) (user, password string, err error) {
 	password, err = d.o.password()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.secret = password
 	return d.t.user, password, err
+}
+
+// discreet is an answer of a server without what it repeats of a command.
+type discreet struct {
+	error
+	text string
+}
+
+func (d discreet) Error() string { return d.text }
+func (d discreet) Unwrap() error { return d.error }
+
+// discreet takes the password out of an error: a server that knows no AUTH tells
+// what it was sent, or the first 128 bytes of that.
+func (d *dialer) discreet(err error) error {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return err
+	}
+	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.secret != "" {
+		text = strings.ReplaceAll(text, d.secret, "***")
+	}
+	return discreet{err, text}
 }
 
 // named adds the user to an error of logging in.
@@ -202,7 +232,7 @@ func (d *dialer) askSentinel(ctx context.Context, sentinel string) (string, erro
 		err = fmt.Errorf("it knows no service %q", d.t.service)
 	}
 	if err != nil {
-		return "", fmt.Errorf("sentinel %s: %w", sentinel, err)
+		return "", fmt.Errorf("sentinel %s: %w", sentinel, d.discreet(err))
 	}
 	return net.JoinHostPort(addr[0], addr[1]), nil
 }

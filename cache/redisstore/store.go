@@ -212,8 +212,10 @@ func safely(ask func() error) (err error) {
 	return ask()
 }
 
-// explained adds to an error what somebody needs to know who reads it.
+// explained adds to an error what somebody needs to know who reads it, and takes
+// away what he must not.
 func (s *Store) explained(err error) error {
+	err = s.dialer.discreet(err)
 	if _, moved := redis.IsMovedError(err); moved && !s.t.cluster {
 		return fmt.Errorf("the server belongs to a cluster, for which the URL begins with %s+cluster://: %w",
 			strings.TrimSuffix(s.o.URL.Scheme, "+sentinel"), err)
