@@ -60,6 +60,8 @@ var endings = [...]ending{
 const (
 	theirs    = "the domain's administrator: "
 	untilThen = "; until then, the exception below lets mail out"
+	// newPolicy is for mail hosts that are not in the policy.
+	newPolicy = theirs + "bring the mx lines of the policy up to date, then change the id; if the MX records are others elsewhere, somebody forges them, and an exception hands mail to them"
 )
 
 func always(remedy string) func(*Report) string { return func(*Report) string { return remedy } }

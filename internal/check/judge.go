@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -74,8 +75,10 @@ func (p *Probe) judgeSTS(now time.Time, roots *x509.CertPool, sts *policy.STSPol
 	names := certNames(leaf)
 	switch {
 	case h.Listed && matchesAny(names, h.Name):
+	case !meets(names, sts.MX) && h.Listed:
+		p.Refused = fmt.Sprintf("the certificate is for %s, want %s", cmp.Or(some(names), "no name"), h.Name)
 	case !meets(names, sts.MX):
-		p.Refused = fmt.Sprintf("the certificate is for %s, want %s", some(names), h.Name)
+		p.Refused = "the host is not in the policy, nor is what its certificate is for: " + cmp.Or(some(names), "no name")
 	case h.Listed:
 		p.Note = looseOnly + "not the host's own name"
 	default:

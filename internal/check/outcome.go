@@ -183,7 +183,7 @@ func (r *Report) enforced(v policy.Verdict) Conclusion {
 		if r.tally().probed == 0 {
 			c.Because = append(c.Because, "Postfix before 3.10.5, and map policy, go by the names in the certificate instead: see --smtp")
 		}
-		c.Remedy = theirs + "bring the mx lines of the policy up to date, then change the id"
+		c.Remedy = newPolicy
 	}
 	return c
 }

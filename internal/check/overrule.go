@@ -96,7 +96,7 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 	case n.early == 0 && n.unseen == 0:
 		c.Outcome, c.Summary = Deferred, "mail is deferred: no mail host meets "+r.demand()
 		c.first(n.why())
-		c.Remedy = r.repair(n.first.Probe)
+		c.Remedy = r.repair(n.first)
 	case c.Outcome == Authenticated:
 		r.leaveOpen(c, &n)
 	}
@@ -110,7 +110,7 @@ func (r *Report) leaveOpen(c *Conclusion, n *tally) {
 	}
 	if n.early == 0 {
 		c.first(n.why())
-		c.Remedy = r.repair(n.first.Probe)
+		c.Remedy = r.repair(n.first)
 		return
 	}
 	c.first(n.whyEarly())
@@ -154,11 +154,13 @@ func (c *Conclusion) rehabilitate() {
 }
 
 // repair says what is to be done about hosts that are refused.
-func (r *Report) repair(p *Probe) string {
-	end := p.ending()
+func (r *Report) repair(h *Host) string {
+	end := h.Probe.ending()
 	switch {
 	case end != nil:
 		return end.remedy(r)
+	case r.by("policy").Kind == policy.Secure && !h.Listed:
+		return newPolicy
 	case r.by("policy").Kind == policy.Secure:
 		return theirs + "repair the certificates, or the policy" + untilThen
 	default:

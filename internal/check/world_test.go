@@ -117,6 +117,9 @@ const selfSigned = "self"
 
 func alone(c *x509.Certificate)   { c.Subject.CommonName = selfSigned }
 func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+func anonymous(c *x509.Certificate) {
+	c.Subject.CommonName = ""
+}
 func nameless(c *x509.Certificate) {
 	c.Subject.CommonName, c.DNSNames = "mx1.example.com", nil
 }
