@@ -184,6 +184,11 @@ func (f *file) apply(p *planner) error {
 		return cmp.Or(strings.Compare(a.bucket, b.bucket), strings.Compare(a.key, b.key))
 	})
 	return f.db.Update(func(tx *bolt.Tx) error {
+		if p.copying {
+			// bbolt would leave half of each page free, for what comes between:
+			// a copy would take more space than what is copied.
+			tx.Bucket([]byte(bucketRecords)).FillPercent = 1
+		}
 		for _, k := range keys {
 			if err := applyEdit(tx.Bucket([]byte(k.bucket)), k.key, p.edits[k]); err != nil {
 				return fmt.Errorf("writing to bucket %q: %w", k.bucket, err)

@@ -304,6 +304,47 @@ func fillUp(t *testing.T, s *Store, kind string, expires time.Time) int {
 	}
 }
 
+// A full store is copied whole when it is damaged, and takes what it took before.
+func TestAFullStoreThatIsDamagedIsCopied(t *testing.T) {
+	o := options(t)
+	o.MaxBytes = 4 << 20
+	s := open(t, o)
+	random := rand.New(rand.NewPCG(7, 8))
+	var last cache.Record
+	n := 0
+	for err := error(nil); err == nil; {
+		err = s.write(t.Context(), func(p *planner) error { // many in one commit
+			for range 50 {
+				r := storetest.Record(t, fmt.Sprintf("%x.example", random.Uint64()), due)
+				r.Fetched, r.Expires = time.Now(), time.Now().Add(1e6*time.Hour)
+				e, err := encode(r)
+				if err == nil {
+					err = p.save(e)
+				}
+				if err != nil {
+					return err
+				}
+				last = r
+				n++
+			}
+			return nil
+		})
+		if err != nil && (!errors.Is(err, ErrFull) || n < 1000) {
+			t.Fatalf("Save number %d: %v, want ErrFull, and not before number 1000", n, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageIndex(t, o.Path)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		findDamage(t, s)
+		waitSalvaged(t, s)
+		mustSave(t, s, large(t, last.Domain.String(), 8000))
+	})
+}
+
 // The contract has this for what nobody has marked as expired yet.
 func TestMarkedPoliciesGiveWay(t *testing.T) {
 	o := options(t)

@@ -18,6 +18,8 @@ type planner struct {
 	maxFailures int64
 	// salvaging says that records may still turn up in a damaged file.
 	salvaging bool
+	// copying says that records come in the order of their domains.
+	copying bool
 
 	// victims are what may give way, and failures those of them.
 	victims  []*victims

@@ -173,6 +173,7 @@ func (c *copier) flush() error {
 }
 
 func (p *planner) copyAll(batch []*entry) error {
+	p.copying = true
 	for _, e := range batch {
 		if err := p.copyIn(e); err != nil {
 			return err
