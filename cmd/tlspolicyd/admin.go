@@ -55,7 +55,7 @@ func (d *daemon) administer(ctx context.Context) (stop func()) {
 	server, err := d.adminServer()
 	var l net.Listener
 	if err == nil {
-		l, err = listenAdmin(d.office.config)
+		l, err = listenAdmin(d.office.config, d.office.listeners)
 	}
 	if err != nil {
 		d.log.Warn("no admin socket: the commands cache and status cannot ask this daemon; mail is not affected", zap.Error(err))
@@ -87,7 +87,7 @@ func (d *daemon) adminServer() (*admin.Server, error) {
 }
 
 // listenAdmin opens the admin socket, and makes its directory if there is none.
-func listenAdmin(c *config.Config) (net.Listener, error) {
+func listenAdmin(c *config.Config, others []net.Listener) (net.Listener, error) {
 	path, err := adminSocket(c)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func listenAdmin(c *config.Config) (net.Listener, error) {
 	}
 	l, err := socketmap.Listen("unix:"+path, adminMode)
 	if err != nil {
-		return nil, fmt.Errorf("admin.socket: %w", err)
+		return nil, fmt.Errorf("admin.socket: %w", inTheWay(err, config.Address{Network: "unix", Path: path}, others))
 	}
 	return l, nil
 }

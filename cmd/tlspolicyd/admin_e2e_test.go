@@ -35,7 +35,7 @@ func TestTheAdminSocketIsForNobodyElse(t *testing.T) {
 	}
 	c := config.Default()
 	c.Admin.Socket = filepath.Join(dir, "run", "admin.sock")
-	l, err := listenAdmin(c)
+	l, err := listenAdmin(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -122,7 +123,7 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 	for _, address := range c.Listen {
 		l, err := socketmap.Listen(address.String(), c.SocketMode)
 		if err != nil {
-			return nil, errors.Join(err, closeAll(listeners))
+			return nil, errors.Join(inTheWay(err, address, listeners), closeAll(listeners))
 		}
 		warnExposed(l, log)
 		listeners = append(listeners, l)
@@ -131,6 +132,24 @@ func listen(c *config.Config, log *zap.Logger) ([]net.Listener, error) {
 		return nil, errors.New("nothing to listen on: the configuration names no address")
 	}
 	return listeners, nil
+}
+
+// inTheWay adds to the error of an address that is in use which of the other
+// listeners has it: nobody has to look for another program.
+func inTheWay(err error, address config.Address, listeners []net.Listener) error {
+	for _, l := range listeners {
+		switch have := l.Addr().(type) {
+		case *net.TCPAddr:
+			if errors.Is(err, syscall.EADDRINUSE) && address.Network == "tcp" && have.Port == int(address.Port) {
+				return fmt.Errorf("%w, by %s of the same configuration", err, have)
+			}
+		case *net.UnixAddr:
+			if errors.Is(err, socketmap.ErrInUse) && address.Path == have.Name {
+				return fmt.Errorf("%w: it is in listen too", err)
+			}
+		}
+	}
+	return err
 }
 
 // run serves until ctx ends or a listener fails, and then takes everything

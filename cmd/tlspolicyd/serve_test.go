@@ -2,13 +2,18 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
+	"tlspolicyd/internal/config"
 	"tlspolicyd/socketmap"
 )
 
@@ -55,5 +60,37 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("the daemon ended with: %v", err)
+	}
+}
+
+// An address that the configuration itself has taken is not told as that of somebody
+// else.
+func TestAddressesInEachOthersWay(t *testing.T) {
+	l := listenTCP(t)
+	port := l.Addr().(*net.TCPAddr).Port
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	c, err := config.Parse("f", fmt.Appendf(nil, "listen: [\":%[1]d\", \"127.0.0.1:%[1]d\"]\n", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(c, zap.NewNop()); err == nil || strings.Contains(err.Error(), "same configuration") {
+		t.Errorf("another program is in the way: %v", err)
+	}
+	l.Close()
+	if _, err := listen(c, zap.NewNop()); err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf(":%d of the same configuration", port)) {
+		t.Errorf("the other address is in the way: %v", err)
+	}
+	if c, err = config.Parse("f", fmt.Appendf(nil, "listen: [%q]\nadmin: {socket: %q}\n", "unix:"+socket, dir+"/other")); err != nil {
+		t.Fatal(err)
+	}
+	listeners, err := listen(c, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listeners[0].Close()
+	c.Admin.Socket = socket // as by default in the runtime directory
+	if _, err := listenAdmin(c, listeners); err == nil || !strings.HasSuffix(err.Error(), "it is in listen too") {
+		t.Errorf("the socket of the map is in the way of the admin socket: %v", err)
 	}
 }
