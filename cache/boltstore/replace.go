@@ -51,7 +51,7 @@ func (s *Store) openCurrent() error {
 	}
 	st := s.resume(f)
 	s.state.Store(st)
-	if !st.begun.IsZero() {
+	if !st.copied.IsZero() {
 		s.startSalvage()
 	}
 	return nil
@@ -184,7 +184,7 @@ func (s *Store) reopen(st *state) error {
 		return err
 	}
 	s.o.Log.Info("the store can be written to again")
-	s.state.Store(&state{cur: f, old: st.old, until: st.until, begun: st.begun, lost: st.lost})
+	s.state.Store(&state{cur: f, old: st.old, until: st.until, copied: st.copied, lost: st.lost})
 	st.cur.close()
 	return nil
 }
@@ -212,7 +212,7 @@ func (s *Store) setAside(f *file, cause error) error {
 	st := s.state.Load()
 	now := time.Now()
 	next := &state{
-		old: append([]*file{f}, st.old...), until: now.Add(salvageWindow), begun: now,
+		old: append([]*file{f}, st.old...), until: now.Add(salvageWindow), copied: now,
 		lost: st.lost || len(st.old) == 0 && now.Before(st.until), // what the last copy could not read
 	}
 	var last *file
@@ -267,7 +267,7 @@ func (s *Store) begin(st *state) error {
 	if err != nil {
 		return err
 	}
-	s.state.Store(&state{cur: f, old: st.old, until: st.until, begun: st.begun, lost: st.lost})
+	s.state.Store(&state{cur: f, old: st.old, until: st.until, copied: st.copied, lost: st.lost})
 	return nil
 }
 

@@ -22,7 +22,7 @@ const (
 // salvaging reports whether a record that is not there may have been lost, or
 // somebody may still believe so.
 func (st *state) salvaging() bool {
-	return len(st.old) > 0 || !st.begun.IsZero() && time.Since(st.begun) < 2*salvageWindow
+	return len(st.old) > 0 || !st.copied.IsZero() && time.Since(st.copied) < 2*salvageWindow
 }
 
 // resume returns the state in which the program ended, as the file says: with
@@ -34,7 +34,7 @@ func (s *Store) resume(f *file) *state {
 		return next
 	}
 	now := time.Now()
-	next.lost, next.begun, next.until = now.Before(next.until), now, now.Add(salvageWindow)
+	next.lost, next.copied, next.until = now.Before(next.until), now, now.Add(salvageWindow)
 	for _, name := range names[:min(len(names), keepDamaged)] {
 		src, err := openFile(filepath.Join(filepath.Dir(s.o.Path), filepath.Base(name)))
 		if src == nil {
@@ -199,7 +199,7 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	if err != nil {
 		return false, err
 	}
-	next := &state{cur: f, begun: st.begun}
+	next := &state{cur: f, copied: time.Now()}
 	if lost || st.lost {
 		next.until = st.until
 	}

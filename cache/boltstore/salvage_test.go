@@ -341,3 +341,32 @@ func TestEitherMetaPageSaysWhatIsToBeCopied(t *testing.T) {
 		f.close()
 	}
 }
+
+// Who was told before the end of a long copy that there is no record may save a
+// failure after it: that takes no place of a policy that turned up meanwhile.
+func TestAFailureTakesNoPlaceOfAPolicyAfterALongCopy(t *testing.T) {
+	sm := newSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := writeImage(t, sm.image)
+		damageIndex(t, o.Path)
+		s := uncopied(t, o)
+		findDamage(t, s)
+		time.Sleep(time.Hour)
+		old := s.state.Load().old
+		lost, err := s.copyAll(t.Context(), old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done, err := s.finish(t.Context(), old, lost); !done || err != nil {
+			t.Fatalf("finish: %t, %v", done, err)
+		}
+		failed := storetest.Failed(t, "d11.example", time.Now())
+		mustSave(t, s, failed)
+		want := sm.records["d11.example"]
+		want.Failure, want.LastUse = failed.Failure, failed.LastUse
+		wantRecord(t, s, want)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -161,8 +161,9 @@ type state struct {
 	old []*file
 	// until is when what is not found is no longer called damaged.
 	until time.Time
-	// begun is when the last damage was found.
-	begun time.Time
+	// copied is when the last copy ended, or that which is under way began; zero
+	// if there was none since the start.
+	copied time.Time
 	// lost says that not all of it can be copied.
 	lost   bool
 	closed bool
