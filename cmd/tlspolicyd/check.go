@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func checkOptions(c *config.Config) (check.Options, error) {
 	}
 	o := check.Options{
 		STS: sts, DANE: dane.New(recorder), DNS: recorder, Servers: client,
-		NoDANE: !c.DANE.Enabled, Postconf: check.RunPostconf, Daemon: daemonView{c},
+		NoDANE: !c.DANE.Enabled, Postconf: check.RunPostconf, Daemon: daemonView{c}, Dial: new(net.Dialer).DialContext,
 	}
 	for _, l := range c.Listen {
 		o.Listen = append(o.Listen, l.String())

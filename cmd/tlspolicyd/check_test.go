@@ -38,7 +38,7 @@ cat <<END
 mail_version = 3.11.0
 smtp_tls_security_level = may
 smtp_dns_support_level =
-smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:policy
+smtp_tls_policy_maps = socketmap:inet:127.0.0.1:1:policy
 smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt
 smtp_helo_name = out.relay.example
 END

@@ -11,7 +11,8 @@
 // shown, with everything but printable characters replaced.
 //
 // Limits: what the packages below say for a lookup and a fetch; 5 s for Postfix's
-// settings and for the daemon's view; 20 mail hosts, 30 s for each.
+// settings, for the daemon's view, and to see whether anybody listens where Postfix
+// asks; 20 mail hosts, 30 s for each.
 //
 // Specifications: RFC 8461 (sections 3 to 5), RFC 7672 (sections 2 and 3), and
 // postconf(5) of Postfix for what its settings do.
@@ -62,6 +63,9 @@ type Options struct {
 	Prober *Prober
 	// Postconf reads Postfix's settings; nil means that nobody does.
 	Postconf Postconf
+	// Dial connects to where Postfix asks, to see whether anybody listens there;
+	// nil means that nobody looks.
+	Dial dialer
 	// Listen are the addresses of the daemon, as the configuration writes
 	// them.
 	Listen []string
@@ -97,12 +101,14 @@ func (c *Checker) Run(ctx context.Context, key string, hop policy.NextHop) *Repo
 	if r.Postfix != nil && r.Postfix.Err == nil {
 		r.Postfix.look(at)
 	}
+	silence := c.silence(ctx, r.Postfix)
 	r.answer()
 	c.hosts(ctx, r)
 	r.recall()
 	c.probe(ctx, r)
 	r.DNS = c.o.DNS.Steps()
 	r.conclude()
+	r.Conclusion.Here = append(silence, r.Conclusion.Here...)
 	return r
 }
 

@@ -34,6 +34,7 @@ const (
 	setDefaultCAs = "tls_append_default_CA"
 	setHELO       = "smtp_helo_name"
 	setHostName   = "myhostname"
+	setQueue      = "queue_directory"
 )
 
 // Postfix is what was seen of Postfix's settings.
@@ -59,7 +60,7 @@ func (c *Checker) postfix(ctx context.Context, r *Report) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
 	defer cancel()
-	settings, err := c.o.Postconf(ctx, setVersion, setLevel, setDNS, setMaps, setCAFile, setCAPath, setDefaultCAs)
+	settings, err := c.o.Postconf(ctx, setVersion, setLevel, setDNS, setMaps, setCAFile, setCAPath, setDefaultCAs, setQueue)
 	if err != nil {
 		r.Postfix = &Postfix{Err: err}
 		return

@@ -151,6 +151,7 @@ type world struct {
 	daemon   check.Daemon
 	noDANE   bool
 	listen   []string
+	dial     dialer // to where Postfix asks
 	// proxy is what policies are fetched through, and systemRoots says that the
 	// authorities are those of the system.
 	proxy       *url.URL
@@ -186,7 +187,7 @@ func (w *world) runIn(ctx context.Context, t *testing.T, key string) *check.Repo
 	}
 	c := check.New(check.Options{
 		STS: sts, DANE: dane.New(recorder), DNS: recorder, Servers: client, NoDANE: w.noDANE,
-		Prober: w.prober(t), Postconf: w.postconf, Daemon: w.daemon, Listen: w.listen,
+		Prober: w.prober(t), Postconf: w.postconf, Daemon: w.daemon, Listen: w.listen, Dial: w.dial,
 	})
 	return c.Run(ctx, key, hop)
 }

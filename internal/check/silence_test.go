@@ -1,0 +1,58 @@
+package check_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tlspolicyd/internal/check"
+	"tlspolicyd/socketmap/policymap"
+)
+
+// Where nobody listens, Postfix defers every mail: that comes before all else that
+// there is to say of this machine.
+func TestNobodyListensWherePostfixAsks(t *testing.T) {
+	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	missing := &net.OpError{Op: "dial", Err: &fs.PathError{Op: "connect", Err: syscall.ENOENT}}
+	denied := os.NewSyscallError("connect", syscall.EACCES)
+	const unix = "socketmap:unix:/run/ask:policy"
+	for _, tt := range []struct {
+		name, maps string
+		errs       map[string]error // by target; nil is somebody who listens
+		where      string           // empty: nothing is said
+	}{
+		{"somebody", "socketmap:inet:127.0.0.1:8461:policy", map[string]error{"tcp 127.0.0.1:8461": nil}, ""},
+		{"nobody", "hash:/x, proxy:socketmap:inet:127.0.0.1:8461:policy", map[string]error{"tcp 127.0.0.1:8461": refused}, "127.0.0.1:8461"},
+		{"it is not known", "socketmap:inet:127.0.0.1:8461:policy", map[string]error{"tcp 127.0.0.1:8461": errors.New("time-out")}, ""},
+		{"nobody at the second", "socketmap:inet:a:1:x socketmap:inet:b:2:y", map[string]error{"tcp a:1": nil, "tcp b:2": refused}, "b:2"},
+		{"no socket in the queue directory", "socketmap:unix:private/ask:policy", map[string]error{"unix /queue/private/ask": missing}, "unix:private/ask"},
+		{"a socket nobody may open", "socketmap:unix:private/ask:policy", map[string]error{"unix /queue/private/ask": denied}, ""},
+		{"no socket in the chroot, one outside", unix, map[string]error{"unix /queue/run/ask": missing, "unix /run/ask": nil}, ""},
+		{"no socket in either", unix, map[string]error{"unix /queue/run/ask": missing, "unix /run/ask": refused}, "unix:/run/ask"},
+		{"no socketmap", "hash:/x", nil, ""},
+	} {
+		dial := func(_ context.Context, network, address string) (net.Conn, error) {
+			err, ok := tt.errs[network+" "+address]
+			if !ok {
+				t.Errorf("%s: dialled %s %s", tt.name, network, address)
+			}
+			ours, _ := net.Pipe()
+			return ours, err
+		}
+		postconf := settings(map[string]string{"smtp_tls_policy_maps": tt.maps, "queue_directory": "/queue"})
+		w := world{ca: newAuthority(), zones: announced + oneMX, web: file(enforce), postconf: postconf, dial: dial}
+		_, reason := policymap.ParseKey("[192.0.2.1]", policymap.KeyRules{})
+		unasked := check.New(check.Options{Postconf: postconf, Dial: dial}).Unasked(t.Context(), "[192.0.2.1]", reason)
+		for _, r := range []*check.Report{w.run(t, "example.com"), unasked} {
+			says := "  here     nobody listens at " + tt.where + ", which smtp_tls_policy_maps asks, so Postfix defers all mail"
+			if text := firstLines(r.Text()); strings.Contains(text, "nobody listens") != (tt.where != "") || tt.where != "" && !strings.Contains(text, says) {
+				t.Errorf("%s: want %q in\n%s", tt.name, says, text)
+			}
+		}
+	}
+}
