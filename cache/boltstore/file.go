@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	bolt "go.etcd.io/bbolt"
@@ -74,7 +76,7 @@ func holdsText(r io.ReaderAt) bool {
 	}
 	for b = b[:n]; utf8.FullRune(b); { // the page may end within a character
 		c, size := utf8.DecodeRune(b)
-		if c == utf8.RuneError || c == 0x7f || c < ' ' && c != '\t' && c != '\r' && c != '\n' {
+		if c == utf8.RuneError || unicode.IsControl(c) && !strings.ContainsRune("\t\r\n", c) {
 			return false
 		}
 		b = b[size:]

@@ -183,7 +183,7 @@ func TestFaults(t *testing.T) {
 // What is no YAML at all is said in the words of the library, and with a guess.
 func TestSyntaxFaultsSayWhereAndGuessWhy(t *testing.T) {
 	tests := []struct{ name, text, at, hint string }{
-		{"brackets without quotes", "listen:\n  - [::1]:8461\n", "f:2:", "an address in brackets needs quotes"},
+		{"brackets without quotes", "listen:\n  - [::1]:8461\n", "f:2:", "an IPv6 address needs quotes"},
 		{"no colon", "cache:\n  memory 5\n  disk: 5MiB\n", "f:2:", "is there a colon missing?"},
 		{"no blank after the colon", "dns:\n  timeout:2s\n  attempts: 3\n", "f:2:", "there is a blank missing after the colon"},
 		{"indented less", "cache:\n  memory: 5\n disk: 5MiB\n", "f:3:", "indented as the others"},

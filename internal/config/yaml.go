@@ -203,9 +203,7 @@ func addSyntax(text []byte, err error, r *report) {
 func hintFor(line string) string {
 	key, value, colon := strings.Cut(line, ":")
 	switch {
-	case strings.Contains(line, "]:"):
-		return "an address in brackets needs quotes"
-	case strings.Contains(line, "::"):
+	case strings.Contains(line, "]:"), strings.Contains(line, "::"):
 		return "an IPv6 address needs quotes"
 	case !colon && strings.Contains(line, " "):
 		return "is there a colon missing?"

@@ -74,13 +74,11 @@ func (all sentences) add(call *ast.CallExpr, constants map[string]string) {
 	if !ok || len(call.Args) == 0 {
 		return
 	}
-	level, said := "", call.Args[0]
+	level, said := f.Sel.Name, call.Args[0]
 	switch on := name(f.X); {
 	case f.Sel.Name == "storeFailed":
 		level, said = "Error", call.Args[1]
-	case (f.Sel.Name == "Warn" || f.Sel.Name == "Error") && (on == "log" || on == "Log"):
-		level = f.Sel.Name
-	default:
+	case level != "Warn" && level != "Error" || on != "log" && on != "Log":
 		return
 	}
 	if s := constant(said, constants); s != "" && !slices.Contains(all[level], s) {
