@@ -191,13 +191,13 @@ func (s *Store) finish(ctx context.Context, files []*file, lost bool) (bool, err
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
+	f, err := s.writer() // which may find more damage
+	if err != nil {
+		return false, err
+	}
 	st := s.state.Load()
 	if !slices.Equal(st.old, files) {
 		return false, nil
-	}
-	f, err := s.writer()
-	if err != nil {
-		return false, err
 	}
 	next := &state{cur: f, copied: time.Now()}
 	if lost || st.lost {

@@ -370,3 +370,28 @@ func TestAFailureTakesNoPlaceOfAPolicyAfterALongCopy(t *testing.T) {
 		}
 	})
 }
+
+// A file that is found damaged at the very end of a copy is copied too.
+func TestDamageAtTheEndOfACopyForgetsNothing(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	old := s.state.Load().old
+	lost, err := s.copyAll(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.state.Load().cur.unsure = true // a commit failed
+	damageMeta(t, o.Path)
+	if done, err := s.finish(t.Context(), old, lost); done || err != nil {
+		t.Errorf("finish: %t, %v, want that there is more to copy", done, err)
+	}
+	if n := len(s.state.Load().old); n != 2 {
+		t.Errorf("%d files are to be copied, want 2", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
