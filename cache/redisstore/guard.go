@@ -15,6 +15,7 @@ const (
 	maxLine     = 64 << 10  // bytes of any other reply
 	maxElements = 64 << 10  // that are outstanding
 	maxDepth    = 16        // of arrays in arrays
+	maxHead     = 24        // bytes of a line that holds a number
 )
 
 var (
@@ -87,7 +88,7 @@ func (f *framing) follow(b []byte) error {
 		if f.length++; f.length > maxLine {
 			return errNotRedis
 		}
-		if len(f.head) < 24 && c != '\r' {
+		if len(f.head) < maxHead && c != '\r' {
 			f.head = append(f.head, c)
 		}
 	}
@@ -96,7 +97,7 @@ func (f *framing) follow(b []byte) error {
 
 // line takes note of a line that is complete.
 func (f *framing) line() error {
-	head := f.head
+	head, length := f.head, f.length
 	f.head, f.length = f.head[:0], 0
 	if len(head) == 0 {
 		return errNotRedis
@@ -107,6 +108,9 @@ func (f *framing) line() error {
 		return nil
 	case '$', '*':
 	default:
+		return errNotRedis
+	}
+	if length > maxHead { // only its beginning is known
 		return errNotRedis
 	}
 	n, err := strconv.Atoi(string(head[1:]))

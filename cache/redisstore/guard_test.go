@@ -39,6 +39,7 @@ var (
 		"deep arrays":           strings.Repeat("*1\r\n", 1000),
 		"deep arrays, at last":  strings.Repeat("*2\r\n:1\r\n", 1000),
 		"a line without an end": "+" + strings.Repeat("x", 2*maxLine),
+		"a length of zeros":     "$" + strings.Repeat("0", 30) + "5\r\nhello\r\n",
 	}
 )
 
@@ -118,6 +119,8 @@ func TestAnnouncedButNotSent(t *testing.T) {
 		"a long string":   "$536870912\r\n",
 		"in a message":    "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$536870912\r\n",
 		"a large array":   "*50000000\r\n",
+		"behind zeros":    "$" + strings.Repeat("0", 30) + "536870912\r\n",
+		"array of zeros":  "*" + strings.Repeat("0", 30) + "50000000\r\n",
 		"in half a reply": "+PONG\r\n$100\r\n|$536870912\r\n", // the rest comes too late
 	} {
 		t.Run(name, func(t *testing.T) {
