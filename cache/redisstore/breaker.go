@@ -215,6 +215,10 @@ func (b *breaker) report() {
 	default:
 		b.log.Warn("the shared store is out of reach; this relay goes on with what it knows itself", zap.Error(b.err))
 	}
+	b.reportDuties()
+}
+
+func (b *breaker) reportDuties() {
 	for _, op := range ops {
 		switch d := b.ops[op]; {
 		case d.err == nil && d.due(up):
@@ -255,7 +259,10 @@ const (
 
 // noServer is how answers begin that every command gets: the server does not
 // serve, or not us.
-var noServer = []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "ERR max number of clients"}
+var noServer = []string{
+	"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "DENIED",
+	"ERR DB index", "ERR max number of clients", "ERR unknown command 'auth'", "ERR unknown command `auth`",
+}
 
 // classify says what an error says of the database.
 func classify(err error) class {
@@ -265,7 +272,7 @@ func classify(err error) class {
 		return answered
 	case errors.Is(err, errGivenUp), errors.Is(err, redis.ErrPoolTimeout):
 		return nothing
-	case !errors.As(err, &answer):
+	case !errors.As(err, &answer), errors.Is(err, errNoMaster):
 		return outage
 	}
 	for _, kind := range noServer {

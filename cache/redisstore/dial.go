@@ -105,6 +105,9 @@ func (d *dialer) named(err error) error {
 	return fmt.Errorf("the user %q is not let in: %w", cmp.Or(d.t.user, "default"), err)
 }
 
+// errNoMaster: whatever a sentinel answers, it is not the database.
+var errNoMaster = errors.New("no master is known")
+
 // dial connects to a server of the database: the one at addr or, where there
 // are sentinels, the master.
 func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -113,7 +116,7 @@ func (d *dialer) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	}
 	addr, err := d.masterAddr(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoMaster, err)
 	}
 	conn, err := d.connect(ctx, "tcp", addr)
 	if err != nil {

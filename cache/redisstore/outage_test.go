@@ -372,3 +372,22 @@ func TestFarAway(t *testing.T) {
 	p.delay.Store(int64(150 * time.Millisecond))
 	until(t, "in reach", isUp(s))
 }
+
+// A server of which every connection ends in a refusal is out of reach, and the
+// reason is told.
+func TestNobodyIsLetIn(t *testing.T) {
+	t.Parallel()
+	server := redis.Start(t, redis.Redis)
+	noAuth := redis.Start(t, redis.Redis, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	for want, o := range map[string]Options{
+		"unknown command 'auth'":       {URL: mustURL(t, "redis://"+noAuth.Addr), PasswordFile: write(t, "password", secret)},
+		"ERR DB index is out of range": {URL: mustURL(t, "redis://"+server.Addr+"/99")},
+		"unknown command 'SENTINEL'":   {URL: mustURL(t, "redis+sentinel://"+server.Addr+"/mymaster")},
+	} {
+		s := start(t, o)
+		until(t, want, isDown(s))
+		if st := s.Status(); st.Up || st.Err == nil || !strings.Contains(strings.ToLower(st.Err.Error()), strings.ToLower(want)) {
+			t.Errorf("Status = %+v, want %s", st, want)
+		}
+	}
+}
