@@ -72,7 +72,11 @@ func (p *Probe) judgeSTS(now time.Time, roots *x509.CertPool, sts *policy.STSPol
 		p.Refused = untrusted(now, leaf, err)
 		return
 	}
-	names := certNames(leaf)
+	p.judgeNames(certNames(leaf), sts, h)
+}
+
+// judgeNames judges what a certificate that can be trusted is for.
+func (p *Probe) judgeNames(names []string, sts *policy.STSPolicy, h *Host) {
 	switch {
 	case h.Listed && matchesAny(names, h.Name):
 	case !meets(names, sts.MX) && h.Listed:

@@ -77,13 +77,18 @@ func (n *tally) whyEarly() string { return n.ended.Name + ": " + n.ended.Probe.E
 // be talked to.
 func (r *Report) overruleByProbes(c *Conclusion) {
 	n := r.tally()
-	if c.Outcome == Unauthenticated && n.silent > 0 && n.silent == n.probed && n.unseen == 0 {
+	switch {
+	case n.probed == 0:
+	case c.Outcome == Authenticated, c.Outcome == Deferred:
+		r.overruleDemand(c, &n)
+	case c.Outcome == Unauthenticated && n.silent == n.probed && n.unseen == 0:
 		c.first("mail waits all the same: " + n.whyEarly())
 		c.Remedy = n.ended.Probe.ending().remedy(r)
 	}
-	if n.probed == 0 || c.Outcome != Authenticated && c.Outcome != Deferred {
-		return
-	}
+}
+
+// overruleDemand corrects the conclusion where something is demanded of the hosts.
+func (r *Report) overruleDemand(c *Conclusion, n *tally) {
 	switch {
 	case n.passed > 0:
 		c.rehabilitate()
@@ -98,7 +103,7 @@ func (r *Report) overruleByProbes(c *Conclusion) {
 		c.first(n.why())
 		c.Remedy = r.repair(n.first)
 	case c.Outcome == Authenticated:
-		r.leaveOpen(c, &n)
+		r.leaveOpen(c, n)
 	}
 }
 
