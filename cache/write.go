@@ -52,10 +52,8 @@ func (c *Cache) recall(f *flight) policy.STS {
 		atLeast(&f.use.last, u.use.last.Load())
 	}
 	var prev policy.STS
-	// That it is due says that the store knows a policy by now.
-	unsure := e != nil && (!e.damaged.IsZero() || f.goal == goalRefresh)
 	switch {
-	case e != nil && e.known && !e.sts.Lost && (!unsure || e.sts.Policy != nil):
+	case e.saysAll(f.goal):
 		return e.sts
 	case u.fact != nil:
 		atLeast(&f.use.saved, u.use.saved.Load())
@@ -66,6 +64,15 @@ func (c *Cache) recall(f *flight) policy.STS {
 		prev = e.sts
 	}
 	return c.load(f, prev)
+}
+
+// saysAll reports whether the store has nothing to add to e, which may be nil, for
+// a flight: that a domain is due for a refresh says that it has a policy there.
+func (e *entry) saysAll(g goal) bool {
+	if e == nil || !e.known || e.sts.Lost {
+		return false
+	}
+	return e.sts.Policy != nil || e.damaged.IsZero() && g != goalRefresh
 }
 
 // load asks the store. An error of the store is never "no policy".

@@ -75,9 +75,6 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// gcPercent is what the daemon sets where the heap is large.
-const gcPercent = 20
-
 func measureMemory(b *testing.B, n int, network many) {
 	defer garbage.Tune()() // as the daemon does
 	debug.FreeOSMemory()
