@@ -72,7 +72,7 @@ func newGauges() *gauges {
 		expiring: prometheus.NewDesc("tlspolicyd_policy_expiring",
 			"Policies past half of their life whose refresh fails.", nil, nil),
 		validates: prometheus.NewDesc("tlspolicyd_dns_validating",
-			"0 while DANE is off because no server validates, else 1.", nil, nil),
+			"1 while a DNS server that validates answers, else 0.", nil, nil),
 		shared: prometheus.NewDesc("tlspolicyd_shared_store_up",
 			"0 while the shared store cannot be reached, else 1.", nil, nil),
 	}

@@ -151,8 +151,8 @@ func (m *Metrics) addResolver() {
 // QueryDone counts a question to the DNS, for dnsclient.
 func (m *Metrics) QueryDone(qtype, result string) { m.queries.count(pair{qtype, result}) }
 
-// Validating says whether the DNS can tell secure answers from others (1) or
-// cannot (0), for dnsclient.
+// Validating says whether a DNS server that validates answers (1) or none does
+// (0), for dnsclient.
 func (m *Metrics) Validating(on int) { m.gauges.validating.Store(int32(on)) }
 
 // Fetched counts the fetch of a policy, for mtasts.

@@ -45,8 +45,8 @@ type Metrics interface {
 	// question of this program ("TXT"), or "other"; the result is "ok",
 	// "nodata", "nxdomain", or the kind of an [Error].
 	QueryDone(qtype, result string)
-	// Validating is called after every test of servers, with 0 while
-	// [Client.Validating] is false and else with 1.
+	// Validating is called after every test of servers, with 1 if one passed
+	// when it was tested last, else with 0: none that validates answers.
 	Validating(on int)
 }
 

@@ -3,6 +3,7 @@ package dnsclient
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -233,6 +234,14 @@ func (p *pool) silent() bool {
 	return true
 }
 
+// passed reports whether a server passed its last test.
+func (p *pool) passed() bool {
+	return slices.ContainsFunc(p.servers, func(s *server) bool {
+		t := s.last.Load()
+		return t != nil && t.outcome == OutcomePassed
+	})
+}
+
 // told is what the log says about the servers.
 type told struct{ off, silent bool }
 
@@ -252,9 +261,9 @@ func (t told) after(p *pool) told {
 // tell shows what the tests brought: in the metrics always, in the log what
 // changed. The caller holds testing.
 func (c *Client) tell(p *pool) {
-	on := 1
-	if p.validation() == blind {
-		on = 0
+	on := 0
+	if p.passed() {
+		on = 1
 	}
 	c.metrics.Validating(on)
 	before, now := c.told, c.told.after(p)

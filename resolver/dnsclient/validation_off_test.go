@@ -24,10 +24,10 @@ func TestValidatingIsFalseOnlyIfNoneValidatesAndSomeCannot(t *testing.T) {
 		{"one fails", [2]script{passes, fails}, [2]script{fails, passes}, true, true, "1", false, false},
 		{"both fail", [2]script{fails, fails}, [2]script{fails, fails}, false, false, "0", true, false},
 		{"one fails, the other is silent", [2]script{fails, silent}, [2]script{silent, fails}, false, false, "0", true, false},
-		{"all silent", [2]script{silent, nil}, [2]script{nil, silent}, true, true, "1", false, true},
-		{"the one that passed is silent, the other fails", [2]script{passes, fails}, [2]script{silent, fails}, true, true, "1", false, false},
+		{"all silent", [2]script{silent, nil}, [2]script{nil, silent}, true, true, "0", false, true},
+		{"the one that passed is silent, the other fails", [2]script{passes, fails}, [2]script{silent, fails}, true, true, "0", false, false},
 		{"the one that passed fails, the other is silent", [2]script{passes, silent}, [2]script{fails, silent}, true, false, "0", true, false},
-		{"those that failed are silent", [2]script{fails, fails}, [2]script{silent, silent}, false, true, "1", true, true},
+		{"those that failed are silent", [2]script{fails, fails}, [2]script{silent, silent}, false, true, "0", true, true},
 		{"one comes back", [2]script{fails, silent}, [2]script{fails, passes}, false, true, "1", false, false},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
