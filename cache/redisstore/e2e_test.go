@@ -297,6 +297,9 @@ func TestClocksThatDifferAreTold(t *testing.T) {
 					t.Errorf("Status = %+v", st)
 				}
 			})
+			if server.Do("EXISTS", DefaultPrefix+"marker") != "1" {
+				t.Error("a relay whose clock is behind has ended the marker, and every relay saves all it has")
+			}
 			if all := logs.FilterMessageSnippet("clocks").All(); len(all) != 1 {
 				t.Errorf("logged %v", all)
 			}
