@@ -100,7 +100,7 @@ func checkOptions(c *config.Config) (check.Options, error) {
 	}
 	o := check.Options{
 		STS: sts, DANE: dane.New(recorder), DNS: recorder, Servers: client,
-		NoDANE: !c.DANE.Enabled, Postconf: check.RunPostconf, Daemon: daemonView{c}, Dial: new(net.Dialer).DialContext,
+		NoDANE: !c.DANE.Enabled, Postconf: check.RunPostconf, Daemon: daemonView{c}, Dial: new(net.Dialer).DialContext, ReadFile: os.ReadFile,
 	}
 	for _, l := range c.Listen {
 		o.Listen = append(o.Listen, l.String())

@@ -66,6 +66,9 @@ type Options struct {
 	// Dial connects to where Postfix asks, to see whether anybody listens there;
 	// nil means that nobody looks.
 	Dial dialer
+	// ReadFile reads the file of authorities that Postfix has; nil means that
+	// nobody looks.
+	ReadFile func(name string) ([]byte, error)
 	// Listen are the addresses of the daemon, as the configuration writes
 	// them.
 	Listen []string
@@ -101,14 +104,14 @@ func (c *Checker) Run(ctx context.Context, key string, hop policy.NextHop) *Repo
 	if r.Postfix != nil && r.Postfix.Err == nil {
 		r.Postfix.look(at)
 	}
-	silence := c.silence(ctx, r.Postfix)
+	broken := c.broken(ctx, r.Postfix)
 	r.answer()
 	c.hosts(ctx, r)
 	r.recall()
 	c.probe(ctx, r)
 	r.DNS = c.o.DNS.Steps()
 	r.conclude()
-	r.Conclusion.Here = append(silence, r.Conclusion.Here...)
+	r.Conclusion.Here = append(broken, r.Conclusion.Here...)
 	return r
 }
 

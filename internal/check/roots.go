@@ -3,8 +3,28 @@ package check
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 )
+
+// noTLS says that the file of authorities is none: Postfix gives up TLS for that.
+// nil if it is one, or if that is not known.
+func (c *Checker) noTLS(p *Postfix) []string {
+	name := p.Settings[setCAFile]
+	if c.o.ReadFile == nil || name == "" {
+		return nil
+	}
+	why := "no certificate in it"
+	switch text, err := c.o.ReadFile(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		why = "no such file"
+	case err != nil || x509.NewCertPool().AppendCertsFromPEM(text):
+		return nil
+	}
+	return []string{fmt.Sprintf("%s = %s: %s, so Postfix does no TLS at all: mail that needs it is deferred, all other goes in clear", setCAFile, name, why)}
+}
 
 // PostfixRoots returns the authorities that Postfix trusts: those of its file,
 // with those of the system where it adds them. Where Postfix has no file of its

@@ -11,10 +11,20 @@ import (
 	"syscall"
 )
 
+// broken says what keeps Postfix from TLS, or from delivery, whatever the key is.
+func (c *Checker) broken(ctx context.Context, p *Postfix) []string {
+	if p == nil || p.Err != nil {
+		return nil
+	}
+	noTLS := c.noTLS(p)
+	p.Lacks = append(p.Lacks, noTLS...)
+	return append(c.silence(ctx, p), noTLS...)
+}
+
 // silence says that nobody listens where Postfix asks; nil if somebody does, or if
 // that is not known. Postfix takes that for "cannot know", whatever the domain is.
 func (c *Checker) silence(ctx context.Context, p *Postfix) []string {
-	if c.o.Dial == nil || p == nil || p.Err != nil {
+	if c.o.Dial == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideTimeout)

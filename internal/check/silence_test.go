@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"net"
@@ -53,6 +54,29 @@ func TestNobodyListensWherePostfixAsks(t *testing.T) {
 			if text := firstLines(r.Text()); strings.Contains(text, "nobody listens") != (tt.where != "") || tt.where != "" && !strings.Contains(text, says) {
 				t.Errorf("%s: want %q in\n%s", tt.name, says, text)
 			}
+		}
+	}
+}
+
+// Without its authorities Postfix has no TLS, for any domain.
+func TestPostfixWithoutItsAuthorities(t *testing.T) {
+	ca := newAuthority()
+	good := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
+	for name, tt := range map[string]struct {
+		text []byte
+		err  error
+		says string // empty: nothing
+	}{
+		"good":         {good, nil, ""},
+		"missing":      {nil, fs.ErrNotExist, "smtp_tls_CAfile = /ca.pem: no such file, so Postfix does no TLS at all: mail that needs it is deferred, all other goes in clear"},
+		"not readable": {nil, fs.ErrPermission, ""},
+		"no PEM":       {[]byte("root:x:0"), nil, "smtp_tls_CAfile = /ca.pem: no certificate in it, so Postfix does no TLS at all"},
+	} {
+		w := world{ca: ca, zones: oneMX, postconf: settings(map[string]string{"smtp_tls_CAfile": "/ca.pem"}),
+			readFile: func(string) ([]byte, error) { return tt.text, tt.err }}
+		text := w.run(t, "example.com").Text()
+		if strings.Contains(text, "does no TLS") != (tt.says != "") || !strings.Contains(firstLines(text), tt.says) || strings.Contains(text, "lacks nothing") != (tt.says == "") {
+			t.Errorf("%s: want %q in\n%s", name, tt.says, text)
 		}
 	}
 }

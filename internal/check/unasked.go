@@ -28,7 +28,7 @@ func (c *Checker) Unasked(ctx context.Context, key string, reason error) *Report
 		Outcome: Unauthenticated,
 		Summary: "the daemon answers NOTFOUND for this key without a look, so Postfix's own level applies" + r.ownLevel(),
 		Because: []string{reason.Error()},
-		Here:    c.silence(ctx, r.Postfix),
+		Here:    c.broken(ctx, r.Postfix),
 		Remedy:  r.anotherKey(),
 	}
 	if isAddress(key) {

@@ -152,6 +152,7 @@ type world struct {
 	noDANE   bool
 	listen   []string
 	dial     dialer // to where Postfix asks
+	readFile func(string) ([]byte, error)
 	// proxy is what policies are fetched through, and systemRoots says that the
 	// authorities are those of the system.
 	proxy       *url.URL
@@ -187,7 +188,7 @@ func (w *world) runIn(ctx context.Context, t *testing.T, key string) *check.Repo
 	}
 	c := check.New(check.Options{
 		STS: sts, DANE: dane.New(recorder), DNS: recorder, Servers: client, NoDANE: w.noDANE,
-		Prober: w.prober(t), Postconf: w.postconf, Daemon: w.daemon, Listen: w.listen, Dial: w.dial,
+		Prober: w.prober(t), Postconf: w.postconf, Daemon: w.daemon, Listen: w.listen, Dial: w.dial, ReadFile: w.readFile,
 	})
 	return c.Run(ctx, key, hop)
 }
