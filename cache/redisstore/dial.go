@@ -180,8 +180,8 @@ func (d *dialer) forget(master string) {
 	}
 }
 
-// doubt says that the master that was named is out of reach: the sentinel that
-// named it may be cut off from the others, and the next one know better.
+// doubt says that the master that was named is out of reach, or none: the sentinel
+// that named it may be cut off from the others, and the next one know better.
 func (d *dialer) doubt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
