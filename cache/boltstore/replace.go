@@ -274,10 +274,11 @@ func (s *Store) begin(st *state) error {
 // linkOrRename gives a file another name. With a link there is a file under
 // the old name at every moment; not every file system has links.
 func linkOrRename(path, aside string) error {
-	if err := os.Link(path, aside); err == nil {
-		return nil
+	err := os.Link(path, aside)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		err = os.Rename(path, aside)
 	}
-	if err := os.Rename(path, aside); err != nil {
+	if err != nil {
 		return fmt.Errorf("setting the damaged store aside: %w", err)
 	}
 	return nil

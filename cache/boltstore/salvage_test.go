@@ -395,3 +395,22 @@ func TestDamageAtTheEndOfACopyForgetsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Two files that are set aside at the same tick of a clock do not get one name.
+func TestNoDamagedFileTakesThePlaceOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	path, aside := filepath.Join(dir, "policies.db"), filepath.Join(dir, "policies.db.damaged-1")
+	for _, name := range []string{path, aside} {
+		if err := os.WriteFile(name, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := linkOrRename(path, aside); !errors.Is(err, os.ErrExist) {
+		t.Errorf("linkOrRename: %v, want %v", err, os.ErrExist)
+	}
+	for _, name := range []string{path, aside} {
+		if b, err := os.ReadFile(name); err != nil || string(b) != name {
+			t.Errorf("%s holds %q, %v", name, b, err)
+		}
+	}
+}
