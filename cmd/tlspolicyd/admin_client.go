@@ -28,10 +28,12 @@ func dialAdmin(file *configFile) (*admin.Client, error) {
 
 func adminClient(c *config.Config) (*admin.Client, error) {
 	path, err := adminSocket(c)
-	if err != nil {
+	switch {
+	case errors.Is(err, config.ErrNoDirectory):
+		path = systemSocket // who has no place for a daemon of his own has none
+	case err != nil:
 		return nil, err
-	}
-	if c.Admin.Socket == "" {
+	case c.Admin.Socket == "":
 		path = socketToAsk(path, systemSocket)
 	}
 	return admin.NewClient(path), nil

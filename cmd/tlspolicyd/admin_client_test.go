@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"tlspolicyd/internal/admin"
+	"tlspolicyd/internal/config"
 )
 
 func TestSocketToAsk(t *testing.T) {
@@ -40,6 +41,19 @@ func TestSocketToAsk(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// A monitoring agent, say, has neither a home nor a directory for sockets.
+func TestWhoHasNoDirectoryAsksTheDaemonOfTheSystem(t *testing.T) {
+	t.Setenv("RUNTIME_DIRECTORY", "relative")
+	c, err := adminClient(config.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Status(t.Context()); err != nil && !strings.Contains(err.Error(), systemSocket) {
+		t.Errorf("Status: %v, want that of %s", err, systemSocket)
 	}
 }
 
