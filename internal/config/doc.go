@@ -21,7 +21,7 @@
 //
 // Limits: a file of 1 MiB (2^20 bytes), 20,000 YAML tokens without comments,
 // nesting 16 deep; 100 errors reported. Durations have a unit (ms, s, m, h, d; a
-// day is 24 hours), sizes too (B, kB, MB, GB, TB in powers of 1000; KiB, MiB,
+// day is 24 hours) and are 100ms at least; sizes have a unit too (B, kB, MB, GB, TB in powers of 1000; KiB, MiB,
 // GiB, TiB in powers of 1024).
 //
 // Specification: YAML 1.2.2, the parts named above.

@@ -128,7 +128,11 @@ func integer(least, most int) func(word) (int, error) {
 	}
 }
 
-// duration reads a duration that is more than zero, and at most most.
+// leastDuration is shorter than any answer from the network can be counted on:
+// what is less was meant to be minutes.
+const leastDuration = 100 * time.Millisecond
+
+// duration reads a duration that is at least leastDuration, and at most most.
 func duration(most time.Duration, why string) func(word) (time.Duration, error) {
 	return func(w word) (time.Duration, error) {
 		d, ok := parseDuration(w.text)
@@ -137,8 +141,8 @@ func duration(most time.Duration, why string) func(word) (time.Duration, error) 
 			return 0, instead(w.text+"s", "a duration needs a unit: ms, s, m, h or d")
 		case !ok:
 			return 0, instead(nearDuration(w.text), "this is no duration, such as 500ms, 10s, 1h30m or 30d")
-		case d <= 0:
-			return 0, bad("this must be more than 0")
+		case d < leastDuration:
+			return 0, bad("this must be at least %s", formatDuration(leastDuration))
 		case d > most:
 			return 0, bad("this must be at most %s: %s", formatDuration(most), why)
 		default:
