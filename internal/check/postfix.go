@@ -60,7 +60,7 @@ func (c *Checker) postfix(ctx context.Context, r *Report) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
 	defer cancel()
-	settings, err := c.o.Postconf(ctx, setVersion, setLevel, setDNS, setMaps, setCAFile, setCAPath, setDefaultCAs, setQueue)
+	settings, err := c.o.Postconf(ctx, setVersion, setLevel, setDNS, setMaps, setCAFile, setCAPath, setQueue)
 	if err != nil {
 		r.Postfix = &Postfix{Err: err}
 		return
@@ -116,7 +116,7 @@ func (p *Postfix) look(at place) {
 		p.lookAt(m, lacks)
 	}
 	if !p.hasCAs() {
-		lacks("%s and %s are empty and %s is no: Postfix trusts no authority, so mail to every domain that enforces MTA-STS is deferred", setCAFile, setCAPath, setDefaultCAs)
+		lacks("%s and %s are empty: Postfix trusts no authority, so mail to every domain that enforces MTA-STS is deferred", setCAFile, setCAPath)
 	}
 }
 
@@ -257,8 +257,10 @@ func (p *Postfix) needsDNSSEC() bool {
 	return strings.Contains(p.Settings[setLevel], "dane")
 }
 
+// hasCAs reports whether Postfix trusts anybody. tls_append_default_CA adds to what
+// is there only (postconf(5)).
 func (p *Postfix) hasCAs() bool {
-	return p.Settings[setCAFile] != "" || p.Settings[setCAPath] != "" || p.Settings[setDefaultCAs] == "yes"
+	return p.Settings[setCAFile] != "" || p.Settings[setCAPath] != ""
 }
 
 // olderThan reports whether the version is known and older.

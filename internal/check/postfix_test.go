@@ -37,7 +37,7 @@ func TestWhatMainCFLacks(t *testing.T) {
 	}{
 		{"nothing", nil, "main.cf lacks nothing"},
 		{"nothing, on localhost, through proxymap", map[string]string{"smtp_tls_policy_maps": "hash:/etc/postfix/tls, proxy:socketmap:inet:localhost:8461:policy"}, "main.cf lacks nothing"},
-		{"nothing, with default authorities", map[string]string{"smtp_tls_CAfile": "", "tls_append_default_CA": "yes"}, "main.cf lacks nothing"},
+		{"nothing, with a directory of authorities", map[string]string{"smtp_tls_CAfile": "", "smtp_tls_CApath": "/etc/ssl/certs"}, "main.cf lacks nothing"},
 		{"nothing, over a Unix socket in the queue", map[string]string{"smtp_tls_policy_maps": "socketmap:unix:private/tlspolicyd:policy"}, "main.cf lacks nothing"},
 		{"the map", map[string]string{"smtp_tls_policy_maps": ""}, "asks no socketmap"},
 		{"the address", map[string]string{"smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8642:QUERY"}, "asks 127.0.0.1:8642, and the daemon is to listen on 127.0.0.1:8461"},
@@ -49,6 +49,7 @@ func TestWhatMainCFLacks(t *testing.T) {
 			"map policy-dane-tlsrpt answers dane for some domains, which is less than smtp_tls_security_level = encrypt: use map policy-tlsrpt"},
 		{"nothing, with a level of its own", map[string]string{"smtp_tls_security_level": "encrypt"}, "main.cf lacks nothing"},
 		{"authorities", map[string]string{"smtp_tls_CAfile": ""}, "Postfix trusts no authority"},
+		{"authorities to which the default ones are added", map[string]string{"smtp_tls_CAfile": "", "tls_append_default_CA": "yes"}, "Postfix trusts no authority"},
 		{"a newer Postfix", map[string]string{"mail_version": "3.3.22"}, "Postfix 3.3.22 is too old"},
 		{"a Postfix for the map", map[string]string{"mail_version": "3.7.11", "smtp_tls_policy_maps": "socketmap:inet:127.0.0.1:8461:policy-tlsrpt"}, "map policy-tlsrpt needs Postfix 3.10; this is 3.7.11"},
 	} {

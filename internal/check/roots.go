@@ -1,12 +1,14 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // noTLS says that the file of authorities is none: Postfix gives up TLS for that.
@@ -16,11 +18,15 @@ func (c *Checker) noTLS(p *Postfix) []string {
 	if c.o.ReadFile == nil || name == "" {
 		return nil
 	}
-	why := "no certificate in it"
-	switch text, err := c.o.ReadFile(name); {
+	file, why := name, "no certificate in it"
+	if !filepath.IsAbs(file) { // Postfix works in its queue directory.
+		file = filepath.Join(p.Settings[setQueue], file)
+	}
+	switch text, err := c.o.ReadFile(file); {
 	case errors.Is(err, fs.ErrNotExist):
 		why = "no such file"
-	case err != nil || x509.NewCertPool().AppendCertsFromPEM(text):
+	case err != nil || bytes.Contains(text, []byte("CERTIFICATE-----")):
+		// OpenSSL reads more than Go, such as trusted certificates.
 		return nil
 	}
 	return []string{fmt.Sprintf("%s = %s: %s, so Postfix does no TLS at all: mail that needs it is deferred, all other goes in clear", setCAFile, name, why)}

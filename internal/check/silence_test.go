@@ -62,15 +62,21 @@ func TestNobodyListensWherePostfixAsks(t *testing.T) {
 func TestPostfixWithoutItsAuthorities(t *testing.T) {
 	ca := newAuthority()
 	good := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
+	// Of Fedora's ca-bundle.trust.crt, and one that Go does not read but OpenSSL does.
+	trusted := pem.EncodeToMemory(&pem.Block{Type: "TRUSTED CERTIFICATE", Bytes: ca.cert.Raw})
+	odd := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{0x30, 0}})
 	for name, tt := range map[string]struct {
 		text []byte
 		err  error
 		says string // empty: nothing
 	}{
 		"good":         {good, nil, ""},
+		"trusted":      {trusted, nil, ""},
+		"odd":          {odd, nil, ""},
 		"missing":      {nil, fs.ErrNotExist, "smtp_tls_CAfile = /ca.pem: no such file, so Postfix does no TLS at all: mail that needs it is deferred, all other goes in clear"},
 		"not readable": {nil, fs.ErrPermission, ""},
 		"no PEM":       {[]byte("root:x:0"), nil, "smtp_tls_CAfile = /ca.pem: no certificate in it, so Postfix does no TLS at all"},
+		"a key":        {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}), nil, "smtp_tls_CAfile = /ca.pem: no certificate in it, so Postfix does no TLS at all"},
 	} {
 		w := world{ca: ca, zones: oneMX, postconf: settings(map[string]string{"smtp_tls_CAfile": "/ca.pem"}),
 			readFile: func(string) ([]byte, error) { return tt.text, tt.err }}
@@ -78,5 +84,19 @@ func TestPostfixWithoutItsAuthorities(t *testing.T) {
 		if strings.Contains(text, "does no TLS") != (tt.says != "") || !strings.Contains(firstLines(text), tt.says) || strings.Contains(text, "lacks nothing") != (tt.says == "") {
 			t.Errorf("%s: want %q in\n%s", name, tt.says, text)
 		}
+	}
+}
+
+// Postfix reads its authorities within its queue directory.
+func TestWhereTheAuthoritiesOfPostfixAre(t *testing.T) {
+	for file, want := range map[string]string{"/ca.pem": "/ca.pem", "etc/ca.pem": "/queue/etc/ca.pem"} {
+		w := world{ca: newAuthority(), zones: oneMX, postconf: settings(map[string]string{"smtp_tls_CAfile": file, "queue_directory": "/queue"}),
+			readFile: func(name string) ([]byte, error) {
+				if name != want {
+					t.Errorf("%s: read %s, want %s", file, name, want)
+				}
+				return nil, fs.ErrPermission
+			}}
+		w.run(t, "example.com")
 	}
 }
