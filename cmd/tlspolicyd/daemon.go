@@ -140,16 +140,23 @@ func inTheWay(err error, address config.Address, listeners []net.Listener) error
 	for _, l := range listeners {
 		switch have := l.Addr().(type) {
 		case *net.TCPAddr:
-			if errors.Is(err, syscall.EADDRINUSE) && address.Network == "tcp" && have.Port == int(address.Port) {
+			if errors.Is(err, syscall.EADDRINUSE) && address.Network == "tcp" && overlap(address, have) {
 				return fmt.Errorf("%w, by %s of the same configuration", err, have)
 			}
 		case *net.UnixAddr:
 			if errors.Is(err, socketmap.ErrInUse) && address.Path == have.Name {
-				return fmt.Errorf("%w: it is in listen too", err)
+				return fmt.Errorf("%w: it is a socket of the policy map", err)
 			}
 		}
 	}
 	return err
+}
+
+// overlap reports whether who listens at have keeps others from an address.
+func overlap(address config.Address, have *net.TCPAddr) bool {
+	want, err := net.ResolveTCPAddr("tcp", address.String())
+	return err == nil && want.Port == have.Port &&
+		(want.IP == nil || want.IP.IsUnspecified() || have.IP.IsUnspecified() || want.IP.Equal(have.IP))
 }
 
 // run serves until ctx ends or a listener fails, and then takes everything

@@ -77,6 +77,13 @@ func TestAddressesInEachOthersWay(t *testing.T) {
 	if _, err := listen(c, zap.NewNop()); err == nil || strings.Contains(err.Error(), "same configuration") {
 		t.Errorf("another program is in the way: %v", err)
 	}
+	beside, err := config.Parse("f", fmt.Appendf(nil, "listen: [\"127.0.0.2:%[1]d\", \"127.0.0.1:%[1]d\"]\n", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(beside, zap.NewNop()); err == nil || strings.Contains(err.Error(), "same configuration") {
+		t.Errorf("another program is in the way, at the port of another address: %v", err)
+	}
 	l.Close()
 	if _, err := listen(c, zap.NewNop()); err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf(":%d of the same configuration", port)) {
 		t.Errorf("the other address is in the way: %v", err)
@@ -90,7 +97,7 @@ func TestAddressesInEachOthersWay(t *testing.T) {
 	}
 	defer listeners[0].Close()
 	c.Admin.Socket = socket // as by default in the runtime directory
-	if _, err := listenAdmin(c, listeners); err == nil || !strings.HasSuffix(err.Error(), "it is in listen too") {
+	if _, err := listenAdmin(c, listeners); err == nil || !strings.HasSuffix(err.Error(), "it is a socket of the policy map") {
 		t.Errorf("the socket of the map is in the way of the admin socket: %v", err)
 	}
 }
