@@ -34,8 +34,9 @@ type outbox struct {
 	mu sync.Mutex // guards what is below
 	// waiting are the errands that have not failed yet, failed the others.
 	waiting, failed map[policy.Domain]errand
-	// sending is the domain whose errand is under way.
+	// sending is the domain whose errand is under way, and doing that errand.
 	sending policy.Domain
+	doing   errand
 	// behind says that all that is stored is to be saved anew.
 	behind bool
 }
@@ -106,7 +107,7 @@ func (o *outbox) take() (policy.Domain, errand, bool) {
 	defer o.mu.Unlock()
 	for domain, e := range o.waiting {
 		delete(o.waiting, domain)
-		o.sending = domain
+		o.sending, o.doing = domain, e
 		return domain, e, true
 	}
 	return policy.Domain{}, 0, false
@@ -145,14 +146,14 @@ func (o *outbox) retry() {
 	}
 }
 
-// begin and end say whose errand is under way.
-func (o *outbox) begin(domain policy.Domain) {
+// begin and end say which errand is under way.
+func (o *outbox) begin(domain policy.Domain, e errand) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.sending = domain
+	o.sending, o.doing = domain, e
 }
 
-func (o *outbox) end() { o.begin(policy.Domain{}) }
+func (o *outbox) end() { o.begin(policy.Domain{}, 0) }
 
 // withdraw is called when a domain is purged. If it may be on its way to the
 // shared store, a removal follows it.
@@ -168,11 +169,12 @@ func (o *outbox) withdraw(domain policy.Domain) {
 }
 
 // holdsBack reports whether what the shared store has of a domain is yet to be
-// removed, or may be.
+// removed.
 func (o *outbox) holdsBack(domain policy.Domain) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.waiting[domain] == errandRemove || o.failed[domain] == errandRemove || o.sending == domain
+	return o.waiting[domain] == errandRemove || o.failed[domain] == errandRemove ||
+		o.sending == domain && o.doing == errandRemove
 }
 
 func (o *outbox) len() int {

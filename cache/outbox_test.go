@@ -345,3 +345,29 @@ type keeping struct {
 }
 
 func (k *keeping) Remove(context.Context, policy.Domain) error { return k.err }
+
+// What another relay tells of a domain is heard while that is being saved, too.
+func TestNewsDuringASave(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const other = "enforce 168h mx2.example.net"
+		s := newFleet()
+		m := s.join()
+		slow := &odd{member: m, save: func(ctx context.Context, r Record) error {
+			time.Sleep(200 * time.Millisecond)
+			return m.Save(ctx, r)
+		}}
+		w.publish("a.example", site{id: "1", text: aWeek})
+		a := start(t, w, Options{Store: newWorld(), Shared: slow})
+		defer a.stop()
+		a.want("a.example", policy.Secure, 0)
+		time.Sleep(time.Hour)
+		m.news <- News{Behind: true}
+		time.Sleep(100 * time.Millisecond) // it is being saved anew
+		w.publish("a.example", site{id: "2", text: other})
+		s.forge(t, fetchedRecord(t, "a.example", "2", other, time.Now()))
+		time.Sleep(time.Second)
+		if n := w.count(w.fetches, "a.example"); n != 2 {
+			t.Errorf("%d fetches, want one at first and one of what changed", n)
+		}
+	})
+}

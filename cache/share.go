@@ -129,7 +129,7 @@ func (c *Cache) shareNext(ctx context.Context, all *catchUp) error {
 	r := &all.page[0]
 	var err error
 	if r.Text != "" && r.Expires.After(time.Now()) {
-		c.outbox.begin(r.Domain)
+		c.outbox.begin(r.Domain, errandSave)
 		defer c.outbox.end()
 		if err = c.run(ctx, r.Domain, errandSave); errors.Is(err, ErrUnavailable) {
 			return err
