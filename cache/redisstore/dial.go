@@ -38,6 +38,7 @@ type dialer struct {
 	master string     // that the sentinels named last
 	sure   bool       // nothing speaks against that
 	turn   int        // which of the sentinels is asked
+	passed bool       // to the next one, since one has named the master
 }
 
 // options configure the library. Version 2 of the protocol, no CLIENT SETINFO
@@ -181,11 +182,21 @@ func (d *dialer) forget(master string) {
 }
 
 // doubt says that the master that was named is out of reach, or none: the sentinel
-// that named it may be cut off from the others, and the next one know better.
+// that named it may be cut off from the others, and the next one know better. That
+// one is asked, however many calls fail until then.
 func (d *dialer) doubt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sure, d.turn = false, (d.turn+1)%len(d.t.hosts)
+	if !d.passed {
+		d.sure, d.passed, d.turn = false, true, (d.turn+1)%len(d.t.hosts)
+	}
+}
+
+// isReplica reports whether a server does not write since it follows another. Redis
+// 6 says so in the middle of what it says of a script.
+func isReplica(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.Contains(answer.Error(), "READONLY ")
 }
 
 // findMaster asks the sentinels for the master, and reports whether it is
@@ -198,7 +209,7 @@ func (d *dialer) findMaster(ctx context.Context) (master string, moved bool, err
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			moved = d.master != master && d.master != ""
-			d.master, d.sure = master, true
+			d.master, d.sure, d.passed = master, true, false
 			return master, moved, nil
 		}
 		d.pass(sentinel)

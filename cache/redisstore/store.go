@@ -186,7 +186,7 @@ func (s *Store) call(ctx context.Context, op string, ask func(context.Context, r
 	begun := time.Now()
 	err := s.try(ctx, s.o.timeout, func(ctx context.Context) error { return ask(ctx, s.db()) })
 	s.breaker.done(op, begun, err)
-	if redis.HasErrorPrefix(err, "READONLY") {
+	if isReplica(err) {
 		s.dialer.doubt()
 	}
 	return err
