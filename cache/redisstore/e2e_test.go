@@ -312,6 +312,36 @@ func TestClocksThatDifferAreTold(t *testing.T) {
 	}
 }
 
+// A relay whose clock is behind does not end the marker, though the server does not
+// say what time it is.
+func TestMarkerOutlivesARelayWhoseClockIsBehind(t *testing.T) {
+	for _, kind := range []redis.Kind{redis.Redis, redis.Valkey} {
+		t.Run(string(kind), func(t *testing.T) {
+			server := redis.Start(t, kind)
+			protect(t, server)
+			server.Do("ACL", "SETUSER", "tlspolicyd", "-info")
+			o := withUser(t, "redis://tlspolicyd@"+server.Addr)
+			synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+				behind, err := Open(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer behind.Close()
+				behind.probe(t.Context())
+				server.Do("PEXPIRE", DefaultPrefix+"marker", "60000")
+				behind.probe(t.Context())
+			})
+			left, err := strconv.ParseInt(server.Do("PTTL", DefaultPrefix+"marker"), 10, 64)
+			if full := markerLife.Milliseconds(); err != nil || left > full || left < full-60_000 {
+				t.Errorf("the marker has %d ms left, %v, want %d", left, err, full)
+			}
+			if out := server.Do("ACL", "LOG"); strings.Contains(out, "set") || strings.Contains(out, "eval") {
+				t.Errorf("refused:\n%s", out)
+			}
+		})
+	}
+}
+
 // Relays of two versions keep a value each.
 func TestAnotherVersionIsLeftAlone(t *testing.T) {
 	server := redis.Start(t, redis.Redis)

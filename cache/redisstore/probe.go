@@ -123,7 +123,7 @@ func (s *Store) look(ctx context.Context) (identity, error) {
 	if !reached(err) {
 		return identity{}, err
 	}
-	found.marker, err = s.marker(ctx, db, found.ahead)
+	found.marker, err = s.marker(ctx, db)
 	if !reached(err) {
 		return identity{}, err
 	}
@@ -185,9 +185,9 @@ func clockAhead(info string, now time.Time) time.Duration {
 
 // marker returns what the marker says: a key that goes with all the others when
 // somebody empties the database. Where there is none, it makes one, unless
-// another relay is faster: then it reads that at the next look. The end of the
-// marker goes by the clock of the server, which is ahead of ours by so much.
-func (s *Store) marker(ctx context.Context, db redis.UniversalClient, ahead time.Duration) (string, error) {
+// another relay is faster: then it reads that at the next look. No time of ours
+// goes into that: to a server whose clock is ahead by more, it may be past.
+func (s *Store) marker(ctx context.Context, db redis.UniversalClient) (string, error) {
 	key := s.o.Prefix + "marker"
 	text, err := db.GetRange(ctx, key, 0, 63).Result()
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *Store) marker(ctx context.Context, db redis.UniversalClient, ahead time
 	}
 	if time.Since(s.renewed) > markerRenewal {
 		s.renewed = time.Now()
-		return text, db.PExpireAt(ctx, key, s.renewed.Add(ahead+markerLife)).Err()
+		return text, db.PExpire(ctx, key, markerLife).Err()
 	}
 	return text, nil
 }
