@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -261,7 +262,7 @@ const (
 // serve, or not us.
 var noServer = []string{
 	"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "DENIED",
-	"ERR DB index", "ERR max number of clients", "ERR unknown command 'auth'", "ERR unknown command `auth`",
+	"ERR DB index", "ERR SELECT is not allowed", "ERR max number of clients", "ERR unknown command 'auth'", "ERR unknown command `auth`",
 }
 
 // classify says what an error says of the database.
@@ -275,12 +276,17 @@ func classify(err error) class {
 	case !errors.As(err, &answer), errors.Is(err, errNoMaster):
 		return outage
 	}
-	for _, kind := range noServer {
-		if strings.HasPrefix(answer.Error(), kind) {
-			return outage
-		}
+	text := answer.Error()
+	if slices.ContainsFunc(noServer, func(kind string) bool { return strings.HasPrefix(text, kind) }) || isBarred(text) {
+		return outage
 	}
 	return refusal
+}
+
+// isBarred reports whether an answer says that the user has no right to the number
+// of the database, without which there is no connection.
+func isBarred(text string) bool {
+	return strings.HasPrefix(text, "NOPERM") && strings.Contains(text, "'select'")
 }
 
 // errGivenUp: the context of the caller ended before the store could answer.

@@ -215,6 +215,8 @@ func TestWhatCountsAsFailure(t *testing.T) {
 		{"no password", answerError("NOAUTH Authentication required."), outage},
 		{"wrong password", fmt.Errorf("x: %w", answerError("WRONGPASS invalid")), outage},
 		{"too many clients", answerError("ERR max number of clients reached"), outage},
+		{"no number of a database in a cluster", answerError("ERR SELECT is not allowed in cluster mode"), outage},
+		{"no right to a database", answerError("NOPERM User x has no permissions to run the 'select' command"), outage},
 	}
 	for _, tt := range tests {
 		if got := classify(tt.err); got != tt.want {

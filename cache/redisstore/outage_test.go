@@ -378,8 +378,14 @@ func TestFarAway(t *testing.T) {
 func TestNobodyIsLetIn(t *testing.T) {
 	t.Parallel()
 	server := redis.Start(t, redis.Redis)
+	users := redis.Start(t, redis.Redis)
 	noAuth := redis.Start(t, redis.Redis, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	protect(t, users)
+	users.Do("ACL", "SETUSER", "tlspolicyd", "-select")
+	node := redis.Start(t, redis.Redis, "--cluster-enabled", "yes")
 	for want, o := range map[string]Options{
+		"'select' command":             withUser(t, "redis://tlspolicyd@"+users.Addr+"/1"),
+		"SELECT is not allowed":        {URL: mustURL(t, "redis://"+node.Addr+"/1")},
 		"unknown command 'auth'":       {URL: mustURL(t, "redis://"+noAuth.Addr), PasswordFile: write(t, "password", secret)},
 		"ERR DB index is out of range": {URL: mustURL(t, "redis://"+server.Addr+"/99")},
 		"unknown command 'SENTINEL'":   {URL: mustURL(t, "redis+sentinel://"+server.Addr+"/mymaster")},
