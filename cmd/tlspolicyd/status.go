@@ -76,24 +76,21 @@ func (p *sheet) status(s *admin.Status) {
 
 // daneWords says whether secure answers can be told from insecure ones.
 func daneWords(s *admin.Status) string {
-	passed, failed := 0, 0
+	tests := map[string]int{}
 	for _, d := range s.DNS {
-		switch d.Test {
-		case "passed":
-			passed++
-		case "failed":
-			failed++
-		}
+		tests[d.Test]++
 	}
 	switch {
 	case !s.DANE:
 		return "off (dane.enabled: false)"
-	case passed > 0:
+	case tests["passed"] > 0:
 		return "looked at"
-	case failed > 0:
+	case tests["failed"] > 0:
 		return "off: no DNS server validates, or may be believed that it does"
+	case tests["silent"] > 0:
+		return "not known: no DNS server answers"
 	default:
-		return "not known: no DNS server has answered yet"
+		return "not known: the DNS servers are yet to be tested"
 	}
 }
 

@@ -62,7 +62,9 @@ func TestWhatIsSaidOfDANE(t *testing.T) {
 		{"none validates", admin.Status{DANE: true, DNS: []admin.DNSServer{server("failed"), server("silent")}},
 			"off: no DNS server validates, or may be believed that it does"},
 		{"silence", admin.Status{DANE: true, DNS: []admin.DNSServer{server("silent"), server("untested")}},
-			"not known: no DNS server has answered yet"},
+			"not known: no DNS server answers"},
+		{"nothing yet", admin.Status{DANE: true, DNS: []admin.DNSServer{server("untested")}},
+			"not known: the DNS servers are yet to be tested"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
