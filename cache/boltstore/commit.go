@@ -17,6 +17,12 @@ import (
 // except those that copy or purge, which bound themselves.
 const maxBatch = 256
 
+// copyFill is how much of a page is filled by a copy: as much as when domains come
+// in any order. By itself bbolt leaves half of it free, and a copy would take more
+// space than what is copied. In full pages no record could grow without a page
+// more, and a full store would have no room for all of those.
+const copyFill = 0.7
+
 // job is something to be written.
 type job struct {
 	plan func(p *planner) error
@@ -185,9 +191,7 @@ func (f *file) apply(p *planner) error {
 	})
 	return f.db.Update(func(tx *bolt.Tx) error {
 		if p.copying {
-			// bbolt would leave half of each page free, for what comes between:
-			// a copy would take more space than what is copied.
-			tx.Bucket([]byte(bucketRecords)).FillPercent = 1
+			tx.Bucket([]byte(bucketRecords)).FillPercent = copyFill
 		}
 		for _, k := range keys {
 			if err := applyEdit(tx.Bucket([]byte(k.bucket)), k.key, p.edits[k]); err != nil {

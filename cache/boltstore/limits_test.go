@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -304,14 +305,14 @@ func fillUp(t *testing.T, s *Store, kind string, expires time.Time) int {
 	}
 }
 
-// A full store is copied whole when it is damaged, and takes what it took before.
+// A full store is copied whole when it is damaged, and takes what it took before:
+// also failures of all its domains at once, after which each record is larger.
 func TestAFullStoreThatIsDamagedIsCopied(t *testing.T) {
 	o := options(t)
 	o.MaxBytes = 4 << 20
 	s := open(t, o)
 	random := rand.New(rand.NewPCG(7, 8))
-	var last cache.Record
-	n := 0
+	var all []cache.Record
 	for err := error(nil); err == nil; {
 		err = s.write(t.Context(), func(p *planner) error { // many in one commit
 			for range 50 {
@@ -324,13 +325,12 @@ func TestAFullStoreThatIsDamagedIsCopied(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				last = r
-				n++
+				all = append(all, r)
 			}
 			return nil
 		})
-		if err != nil && (!errors.Is(err, ErrFull) || n < 1000) {
-			t.Fatalf("Save number %d: %v, want ErrFull, and not before number 1000", n, err)
+		if err != nil && (!errors.Is(err, ErrFull) || len(all) < 1000) {
+			t.Fatalf("Save number %d: %v, want ErrFull, and not before number 1000", len(all), err)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -341,7 +341,24 @@ func TestAFullStoreThatIsDamagedIsCopied(t *testing.T) {
 		s := open(t, o)
 		findDamage(t, s)
 		waitSalvaged(t, s)
-		mustSave(t, s, large(t, last.Domain.String(), 8000))
+		for some := range slices.Chunk(all, 50) {
+			if err := s.write(t.Context(), func(p *planner) error {
+				for _, r := range some {
+					r.Failure = storetest.Failed(t, r.Domain.String(), time.Now()).Failure
+					e, err := encode(r)
+					if err == nil {
+						err = p.save(e)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Fatalf("to replace records: %v", err)
+			}
+		}
+		mustSave(t, s, large(t, all[0].Domain.String(), 8000))
 	})
 }
 
