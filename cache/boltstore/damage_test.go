@@ -301,6 +301,25 @@ func waitSalvaged(t *testing.T, s *Store) {
 	t.Fatal("the damaged file was not copied")
 }
 
+// A disk may have put a part of another file where the first pages were. What is
+// behind them says that the file is ours, and is copied.
+func TestAStoreThatBeginsWithTextIsDamaged(t *testing.T) {
+	sm := newSample(t)
+	for _, pages := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d pages", pages), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := writeImage(t, sm.image)
+				overwrite(t, o.Path, 0, bytes.Repeat([]byte("text"), pages*os.Getpagesize()/4))
+				s := open(t, o)
+				waitSalvaged(t, s)
+				if got := sm.use(t, s); got < len(sm.records)*9/10 {
+					t.Errorf("%d of %d records were found", got, len(sm.records))
+				}
+			})
+		})
+	}
+}
+
 func TestLeavesWithoutABranchAreFound(t *testing.T) {
 	sm := newSample(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,16 +66,16 @@ func openFile(path string) (*file, error) {
 	return f, err
 }
 
-// holdsText reports whether a file begins with a page of text and nothing else, as no
-// store does, however damaged: its name was given by mistake, and it is not ours to
-// replace.
+// holdsText reports whether a file holds text, and nothing else where a store has its
+// meta pages: its name was given by mistake, and it is not ours to replace. Of a store
+// that is damaged there is more left.
 func holdsText(r io.ReaderAt) bool {
-	b := make([]byte, 4096)
+	b := make([]byte, 2*slices.Max(pageSizes))
 	n, err := r.ReadAt(b, 0)
 	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
 		return false
 	}
-	for b = b[:n]; utf8.FullRune(b); { // the page may end within a character
+	for b = b[:n]; utf8.FullRune(b); { // it may end within a character
 		c, size := utf8.DecodeRune(b)
 		if c == utf8.RuneError || unicode.IsControl(c) && !strings.ContainsRune("\t\r\n", c) {
 			return false
