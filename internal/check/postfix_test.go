@@ -313,6 +313,17 @@ func TestPostfixRoots(t *testing.T) {
 	if added.Equal(none) {
 		t.Error("the file of Postfix is not added to the authorities of the system")
 	}
+	dir, name := filepath.Split(file)
+	if inQueue := check.PostfixRoots(t.Context(), settings(map[string]string{"smtp_tls_CAfile": name, "queue_directory": dir})); !inQueue.Equal(w.roots()) {
+		t.Error("a file within the queue directory of Postfix is not what is trusted")
+	}
+	// OpenSSL reads it, and nobody here knows what is in it.
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "TRUSTED CERTIFICATE", Bytes: ca.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if unknown := check.PostfixRoots(t.Context(), settings(map[string]string{"smtp_tls_CAfile": file})); !unknown.Equal(none) {
+		t.Error("of a file that is not understood, nobody is trusted")
+	}
 }
 
 // The names of the JSON object are an interface.

@@ -18,11 +18,8 @@ func (c *Checker) noTLS(p *Postfix) []string {
 	if c.o.ReadFile == nil || name == "" {
 		return nil
 	}
-	file, why := name, "no certificate in it"
-	if !filepath.IsAbs(file) { // Postfix works in its queue directory.
-		file = filepath.Join(p.Settings[setQueue], file)
-	}
-	switch text, err := c.o.ReadFile(file); {
+	why := "no certificate in it"
+	switch text, err := c.o.ReadFile(inQueue(p.Settings, name)); {
 	case errors.Is(err, fs.ErrNotExist):
 		why = "no such file"
 	case err != nil || bytes.Contains(text, []byte("CERTIFICATE-----")):
@@ -32,9 +29,18 @@ func (c *Checker) noTLS(p *Postfix) []string {
 	return []string{fmt.Sprintf("%s = %s: %s, so Postfix does no TLS at all: mail that needs it is deferred, all other goes in clear", setCAFile, name, why)}
 }
 
+// inQueue returns what Postfix opens under a name: it works in its queue directory.
+func inQueue(settings map[string]string, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(settings[setQueue], name)
+}
+
 // PostfixRoots returns the authorities that Postfix trusts: those of its file,
 // with those of the system where it adds them. Where Postfix has no file of its
-// own, or there is no Postfix, those of the system stand for them.
+// own, or one that cannot be read here, or there is no Postfix, those of the system
+// stand for them.
 func PostfixRoots(ctx context.Context, postconf Postconf) *x509.CertPool {
 	system, err := x509.SystemCertPool()
 	if err != nil {
@@ -45,12 +51,12 @@ func PostfixRoots(ctx context.Context, postconf Postconf) *x509.CertPool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideTimeout)
 	defer cancel()
-	all, err := postconf(ctx, setCAFile, setCAPath, setDefaultCAs)
+	all, err := postconf(ctx, setCAFile, setCAPath, setDefaultCAs, setQueue)
 	settings := all.Values
 	if err != nil || settings[setCAFile] == "" {
 		return system
 	}
-	text, err := os.ReadFile(settings[setCAFile])
+	text, err := os.ReadFile(inQueue(settings, settings[setCAFile]))
 	if err != nil {
 		return system
 	}
@@ -58,6 +64,8 @@ func PostfixRoots(ctx context.Context, postconf Postconf) *x509.CertPool {
 	if settings[setDefaultCAs] != "yes" && settings[setCAPath] == "" {
 		pool = x509.NewCertPool()
 	}
-	pool.AppendCertsFromPEM(text)
+	if !pool.AppendCertsFromPEM(text) {
+		return system
+	}
 	return pool
 }
