@@ -32,8 +32,8 @@ type Status struct {
 	// Before the first contact it is not up since the store was opened.
 	Up    bool
 	Since time.Time
-	// Err is why it is not up, or why it refuses what it is asked although it
-	// is; nil if all is well.
+	// Err is why it is not up, or what is wrong although it is: it refuses what it
+	// is asked, or has another time; nil if all is well.
 	Err error
 }
 

@@ -37,6 +37,7 @@ type dialer struct {
 	secret string     // the password that was shown last
 	master string     // that the sentinels named last
 	sure   bool       // nothing speaks against that
+	moved  bool       // another one than that before, which may be in use yet
 	turn   int        // which of the sentinels is asked
 	passed bool       // to the next one, since one has named the master
 }
@@ -168,8 +169,24 @@ func (d *dialer) masterAddr(ctx context.Context) (string, error) {
 	if sure {
 		return master, nil
 	}
-	master, _, err := d.findMaster(ctx)
-	return master, err
+	return d.findMaster(ctx)
+}
+
+// lastNamed returns the master that the sentinels named last.
+func (d *dialer) lastNamed() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.master
+}
+
+// hasMoved reports whether the sentinels have named another master since it was
+// asked last.
+func (d *dialer) hasMoved() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	moved := d.moved
+	d.moved = false
+	return moved
 }
 
 // forget says that the master may be another one by now.
@@ -199,22 +216,21 @@ func isReplica(err error) bool {
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "READONLY ")
 }
 
-// findMaster asks the sentinels for the master, and reports whether it is
-// another one than they had named before. The one that answered is asked first
-// the next time: its neighbours may lag behind.
-func (d *dialer) findMaster(ctx context.Context) (master string, moved bool, err error) {
+// findMaster asks the sentinels for the master. The one that answered is asked
+// first the next time: its neighbours may lag behind.
+func (d *dialer) findMaster(ctx context.Context) (master string, err error) {
 	for range d.t.hosts {
 		sentinel := d.asked()
 		if master, err = d.askSentinel(ctx, sentinel); err == nil {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			moved = d.master != master && d.master != ""
+			d.moved = d.moved || d.master != master && d.master != ""
 			d.master, d.sure, d.passed = master, true, false
-			return master, moved, nil
+			return master, nil
 		}
 		d.pass(sentinel)
 	}
-	return "", false, err
+	return "", err
 }
 
 // asked returns the sentinel whose turn it is.

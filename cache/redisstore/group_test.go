@@ -119,6 +119,51 @@ func TestSentinelThatIsBehind(t *testing.T) {
 	}
 }
 
+// A call may be the first to hear of another master: the connections to the old one,
+// which is alive, are left all the same, and that is told.
+func TestOldMasterIsLeftThoughACallHeardOfTheNewOne(t *testing.T) {
+	t.Parallel()
+	old, master := redis.Start(t, redis.Redis), redis.Start(t, redis.Redis)
+	behind := redis.New(t, redis.Redis)
+	redis.StartSentinel(t, behind, fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %s 2\n",
+		behind.Port(), old.Port()))
+	sentinels := redis.StartSentinels(t, master)
+	log, logs := watched()
+	s := open(t, Options{URL: mustURL(t, sentinelURL([]*redis.Server{behind, sentinels[0]})), Log: log})
+	s.probe(t.Context())
+	old.Do("REPLICAOF", "127.0.0.1", master.Port())
+	until(t, "a save", func() bool { return s.Save(t.Context(), record(t, "a.example")) == nil })
+	client := s.db()
+	s.probe(t.Context())
+	if s.db() == client {
+		t.Error("connections to the old master may still be in use")
+	}
+	s.probe(t.Context())
+	wantMessages(t, logs.FilterMessageSnippet("sentinels").All(), "the sentinels name another master")
+}
+
+// Sentinels that differ about masters none of which is in reach do not fill the log.
+func TestSentinelsThatDifferDoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	var sentinels []*redis.Server
+	for range 2 {
+		nobody, s := redis.New(t, redis.Redis), redis.New(t, redis.Redis)
+		redis.StartSentinel(t, s, fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %s 2\n", s.Port(), nobody.Port()))
+		sentinels = append(sentinels, s)
+	}
+	log, logs := watched()
+	s := open(t, Options{URL: mustURL(t, sentinelURL(sentinels)), Log: log})
+	asked := map[string]bool{}
+	for range 10 {
+		s.probe(t.Context())
+		asked[s.dialer.lastNamed()] = true
+	}
+	if len(asked) != 2 {
+		t.Errorf("masters that were tried: %v, want both", asked)
+	}
+	wantMessages(t, logs.All())
+}
+
 func TestSentinelsThatAskWhoAsks(t *testing.T) {
 	t.Parallel()
 	master := redis.Start(t, redis.Redis, "--requirepass", secret, "--masterauth", secret)

@@ -69,6 +69,7 @@ func (s *Store) probe(ctx context.Context) {
 		s.dialer.doubt()
 		return
 	}
+	s.tellMaster()
 	s.breaker.clock(found.ahead)
 	// Which nodes of a cluster had lost what, nobody can say.
 	if other := s.seen.learn(found); other || back && s.t.cluster {
@@ -77,20 +78,32 @@ func (s *Store) probe(ctx context.Context) {
 }
 
 // follow asks the sentinels for the master, and leaves the one that we know if
-// it is another: the old one may be alive, on the wrong side of a partition.
+// it is another, whoever heard of that first: the old one may be alive, on the wrong
+// side of a partition.
 func (s *Store) follow(ctx context.Context) {
 	if s.t.service == "" {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
-	master, moved, err := s.dialer.findMaster(limited)
-	if err != nil {
+	if _, err := s.dialer.findMaster(limited); err != nil {
 		s.o.Log.Debug("no sentinel names the master", zap.Error(err))
 	}
-	if moved {
-		s.o.Log.Info("the sentinels name another master", zap.String("master", master))
+	if s.dialer.hasMoved() {
 		s.renew()
+	}
+}
+
+// tellMaster logs that another master is in reach than before. Of those that are
+// not, sentinels that differ may name one and the other without end.
+func (s *Store) tellMaster() {
+	if s.t.service == "" {
+		return
+	}
+	before := s.master
+	s.master = s.dialer.lastNamed()
+	if before != "" && before != s.master {
+		s.o.Log.Info("the sentinels name another master", zap.String("master", s.master))
 	}
 }
 

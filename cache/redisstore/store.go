@@ -56,6 +56,7 @@ type Store struct {
 	news    news
 	seen    identity  // used by probe only
 	renewed time.Time // the marker; used by probe only
+	master  string    // that was told last; used by probe only
 
 	mu     sync.RWMutex // guards what follows
 	client redis.UniversalClient
