@@ -88,6 +88,11 @@ func (s *Store) salvage(ctx context.Context) {
 // of them could not be.
 func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err error) {
 	for _, f := range files {
+		if lost {
+			if err := s.outwait(ctx); err != nil {
+				return false, err
+			}
+		}
 		c := copier{write: func(batch []*entry) error {
 			return s.writeCopy(ctx, files, func(p *planner) error { return p.copyAll(batch) })
 		}}
@@ -107,6 +112,17 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 			zap.Int("records", c.total), zap.Bool("complete", !sc.lost))
 	}
 	return lost, nil
+}
+
+// outwait waits until what was lost is no longer called damaged: before that, what an
+// older file says does not count; see [state.loadOld].
+func (s *Store) outwait(ctx context.Context) error {
+	select {
+	case <-time.After(time.Until(s.state.Load().until)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // writeCopy writes what was found in one of the files, unless another one was set

@@ -307,6 +307,50 @@ func TestAnOlderFileDoesNotSpeakForOneThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// damageLeaf makes the page with the record of a domain unreadable.
+func damageLeaf(t *testing.T, path, domain string) {
+	t.Helper()
+	f, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	v := f.view.Load()
+	records := v.buckets[bucketRecords]
+	id := records.root
+	for p, err := records.top(); !p.leaf; p, err = records.read(id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = p.child(p.way([]byte(domain)))
+	}
+	overwrite(t, path, int64(id)*int64(v.size), make([]byte, v.size))
+}
+
+// Nor does it when all is copied that can be read, before the minute is over.
+func TestAnOlderFileDoesNotSpeakForOneThatLostSomething(t *testing.T) {
+	sm := newSample(t)
+	s, o, saved, _ := twoDamaged(t, sm, func(t *testing.T, path string) {
+		damageLeaf(t, path, "d4.example")
+		damageFreelist(t, path)
+	})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		for range salvageWindow / time.Second {
+			synctest.Wait()
+			if got, err := s.Load(t.Context(), saved.Domain); !errors.Is(err, cache.ErrDamaged) {
+				t.Fatalf("Load: fetched %v, %v, want %v", got.Fetched, err, cache.ErrDamaged)
+			}
+			time.Sleep(time.Second)
+		}
+		waitSalvaged(t, s)
+		wantRecord(t, s, sm.records["d4.example"])
+	})
+}
+
 // A copy that is under way when the new file is set aside in turn does not go on
 // with what is older than that.
 func TestACopyStopsWhenTheNewFileIsSetAside(t *testing.T) {
