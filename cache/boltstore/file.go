@@ -120,12 +120,14 @@ func (f *file) remains() *view {
 	if v := f.view.Load(); v != nil {
 		return v
 	}
-	m, _ := readMeta(f.r)
-	v := &view{pager: pager{r: f.r, size: int(m.size), high: m.high}, root: m.root}
-	if m.size > 0 {
+	for _, m := range readMetas(f.r) {
+		v := &view{pager: pager{r: f.r, size: int(m.size), high: m.high}, root: m.root}
 		_ = v.readBuckets() // as far as it goes
+		if _, ok := v.buckets[bucketMeta]; ok {
+			return v
+		}
 	}
-	return v
+	return new(view)
 }
 
 // openWriter opens the file for writing. Its list of free pages is read in

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -214,6 +215,19 @@ var pageSizes = []int{4 << 10, 1 << 10, 2 << 10, 8 << 10, 16 << 10, 32 << 10, 64
 // stopped, or it is damaged, and then the other is that of an older commit: so
 // it comes with an error that wraps errDamage. With neither, its size is zero.
 func readMeta(r io.ReaderAt) (meta, error) {
+	found := readMetas(r)
+	switch len(found) {
+	case 0:
+		return meta{}, fmt.Errorf("%w: no valid meta page", errDamage)
+	case 1:
+		return found[0], fmt.Errorf("%w: one meta page is not valid", errDamage)
+	default:
+		return found[0], nil
+	}
+}
+
+// readMetas returns the valid meta pages, that of the last commit first.
+func readMetas(r io.ReaderAt) []meta {
 	var found []meta
 	for _, at := range append([]int{0}, pageSizes...) {
 		var b [headerSize + metaSize]byte
@@ -224,16 +238,8 @@ func readMeta(r io.ReaderAt) (meta, error) {
 			found = append(found, m)
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return meta{}, fmt.Errorf("%w: no valid meta page", errDamage)
-	case len(found) == 1:
-		return found[0], fmt.Errorf("%w: one meta page is not valid", errDamage)
-	case found[0].txid > found[1].txid:
-		return found[0], nil
-	default:
-		return found[1], nil
-	}
+	slices.SortFunc(found, func(a, b meta) int { return cmp.Compare(b.txid, a.txid) })
+	return found
 }
 
 // freelist is the head of the list of free pages.

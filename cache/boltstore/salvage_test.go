@@ -365,22 +365,31 @@ func TestACopyStopsWhenTheNewFileIsSetAside(t *testing.T) {
 	}
 }
 
-// Whichever meta page of a new file is lost, the other says what is to be copied
-// into it.
+// Whichever meta page of a new file is lost, or the page that the newer one leads to,
+// what is left says what is to be copied into it.
 func TestEitherMetaPageSaysWhatIsToBeCopied(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new.db")
 	want := []string{"a", "b"}
-	for page := range 2 {
+	for name, damage := range map[string]func(newer meta) (at int64){
+		"first meta page":  func(meta) int64 { return headerSize },
+		"second meta page": func(meta) int64 { return int64(os.Getpagesize() + headerSize) },
+		"root":             func(newer meta) int64 { return int64(newer.root * newer.size) },
+	} {
 		if err := makeFile(path, want, 0, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		overwrite(t, path, int64(page*os.Getpagesize()+headerSize), []byte{0, 0, 0, 0})
 		f, err := openFile(path)
-		if !errors.Is(err, errDamage) {
-			t.Fatalf("openFile: %v, want %v", err, errDamage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newer, _ := readMeta(f.r)
+		f.close()
+		overwrite(t, path, damage(newer), []byte{0, 0, 0, 0})
+		if f, err = openFile(path); !errors.Is(err, errDamage) {
+			t.Fatalf("%s: openFile: %v, want %v", name, err, errDamage)
 		}
 		if got := f.sources(); !slices.Equal(got, want) {
-			t.Errorf("without meta page %d: %v, want %v", page, got, want)
+			t.Errorf("without the %s: %v, want %v", name, got, want)
 		}
 		f.close()
 	}
