@@ -49,11 +49,7 @@ func (s *Store) openCurrent() error {
 		}
 		return err
 	}
-	st := s.resume(f)
-	s.state.Store(st)
-	if !st.copied.IsZero() {
-		s.startSalvage()
-	}
+	s.goOn(f)
 	return nil
 }
 

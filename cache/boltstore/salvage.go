@@ -47,6 +47,15 @@ func (s *Store) resume(f *file) *state {
 	return next
 }
 
+// goOn makes f the current file, and goes on with a copy that was not complete.
+func (s *Store) goOn(f *file) {
+	st := s.resume(f)
+	s.state.Store(st)
+	if !st.copied.IsZero() {
+		s.startSalvage()
+	}
+}
+
 // startSalvage starts the goroutine that copies what can be read, if it does
 // not run. The turn is ours.
 func (s *Store) startSalvage() {

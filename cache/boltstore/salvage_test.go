@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -465,5 +466,29 @@ func TestNoDamagedFileTakesThePlaceOfAnother(t *testing.T) {
 		if b, err := os.ReadFile(name); err != nil || string(b) != name {
 			t.Errorf("%s holds %q, %v", name, b, err)
 		}
+	}
+}
+
+// A file that is there when space is made, as one that was moved in with the last of
+// it, says what is yet to be copied into it.
+func TestAFileThatIsMadeLateSaysWhatIsToBeCopied(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = uncopied(t, o)
+	s.state.Swap(&state{}).cur.close()
+	s.startUnmade(syscall.ENOSPC)
+	s.retryAt = time.Time{}
+	mustSave(t, s, storetest.Record(t, "new.example", due))
+	if got := sm.use(t, s); got != len(sm.records) {
+		t.Errorf("%d of %d records were found", got, len(sm.records))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -65,7 +65,7 @@ func (s *Store) makeLate() error {
 		return err
 	}
 	s.o.Log.Info(madeMessage)
-	s.state.Store(&state{cur: f})
+	s.goOn(f)
 	return nil
 }
 
