@@ -98,7 +98,7 @@ func (s *Store) salvage(ctx context.Context) {
 func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err error) {
 	for _, f := range files {
 		if lost {
-			if err := s.outwait(ctx); err != nil {
+			if err := s.outwait(ctx, files); err != nil {
 				return false, err
 			}
 		}
@@ -124,14 +124,20 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 }
 
 // outwait waits until what was lost is no longer called damaged: before that, what an
-// older file says does not count; see [state.loadOld].
-func (s *Store) outwait(ctx context.Context) error {
-	select {
-	case <-time.After(time.Until(s.state.Load().until)):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// older file says does not count; see [state.loadOld]. Another file that is set aside
+// meanwhile does not wait for it.
+func (s *Store) outwait(ctx context.Context, files []*file) error {
+	for st := s.state.Load(); time.Now().Before(st.until); st = s.state.Load() {
+		if !slices.Equal(st.old, files) {
+			return errRetired
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(firstPause):
+		}
 	}
+	return nil
 }
 
 // writeCopy writes what was found in one of the files, unless another one was set

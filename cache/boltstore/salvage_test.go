@@ -361,6 +361,9 @@ func TestACopyStopsWhenTheNewFileIsSetAside(t *testing.T) {
 	if _, err := s.copyAll(t.Context(), oldest); !errors.Is(err, errRetired) {
 		t.Errorf("copyAll: %v, want %v", err, errRetired)
 	}
+	if err := s.outwait(t.Context(), oldest); !errors.Is(err, errRetired) {
+		t.Errorf("outwait: %v, want %v", err, errRetired)
+	}
 	if got, err := s.Load(t.Context(), saved.Domain); err == nil && !storetest.Equal(got, saved) {
 		t.Errorf("Load(%s): fetched %v, which was replaced", saved.Domain, got.Fetched)
 	}
