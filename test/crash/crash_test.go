@@ -36,7 +36,7 @@ const (
 	// killed.
 	shortest, longest = 50 * time.Millisecond, 500 * time.Millisecond
 	// recheck is cache.recheck: changes are to be seen while there is load.
-	recheck = 50 * time.Millisecond
+	recheck = 100 * time.Millisecond
 	// day is a max_age that does not end during the test, in seconds.
 	day = 86400
 )
