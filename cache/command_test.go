@@ -119,6 +119,19 @@ func TestPurgeOfWhatOnlyTheStoreHas(t *testing.T) {
 	})
 }
 
+// A store that was damaged may find a record after it said that there is none.
+func TestWhatIsPurgedBeforeTheStoreFindsItDoesNotTurnUp(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keep(t, stored(t, "example.com", enforce, time.Now()))
+		w.loadErr["example.com"] = ErrNotFound
+		r := start(t, w, Options{})
+		defer r.stop()
+		r.purge("example.com", false)
+		w.set(func() { clear(w.loadErr) })
+		r.want("example.com", policy.NotFound, 0)
+	})
+}
+
 func TestAFlightInProgressDoesNotBringAPurgedDomainBack(t *testing.T) {
 	tests := []struct {
 		name string

@@ -122,15 +122,14 @@ func (c *Cache) forget(f *flight) {
 	defer cancel()
 	_, err := c.store.Load(ctx, f.domain)
 	stored := !errors.Is(err, ErrNotFound)
-	if stored {
-		// Also what cannot be read.
-		if err := c.store.Remove(ctx, f.domain); err != nil {
-			if f.ctx.Err() == nil {
-				c.storeFailed(opRemove, "a record could not be removed; nothing was purged", f.domain, err)
-			}
-			f.end(outcome{err: err})
-			return
+	// Also what cannot be read, and what is not there yet: a store that was damaged
+	// may find a record later.
+	if err := c.store.Remove(ctx, f.domain); err != nil {
+		if f.ctx.Err() == nil {
+			c.storeFailed(opRemove, "a record could not be removed; nothing was purged", f.domain, err)
 		}
+		f.end(outcome{err: err})
+		return
 	}
 	known := c.drop(f.domain) || stored
 	f.end(outcome{known: known, err: c.forgetShared(ctx, f)})

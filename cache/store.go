@@ -43,8 +43,9 @@ type Store interface {
 	// share the cost of that.
 	Save(ctx context.Context, r Record) error
 
-	// Remove forgets domain, as durably as Save keeps it. To remove what is
-	// not there is no error.
+	// Remove forgets domain, as durably as Save keeps it, also what of it may yet
+	// turn up in a store that was damaged. To remove what is not there, and cannot
+	// turn up, is no error, also while nothing can be written.
 	Remove(ctx context.Context, domain policy.Domain) error
 
 	// Due returns the domains of at most n records whose Refresh is set and

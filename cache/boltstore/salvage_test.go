@@ -495,3 +495,28 @@ func TestAFileThatIsMadeLateSaysWhatIsToBeCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Where nothing can be written, that is said of what may be there, and not of what
+// is not and cannot turn up.
+func TestToRemoveWhatIsNotThereNeedsNoWriting(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	o.openFile = func(string, int, os.FileMode) (*os.File, error) { return nil, syscall.EROFS }
+	s := uncopied(t, o)
+	unknown := storetest.Domain(t, "unknown.example")
+	if err := s.Remove(t.Context(), unknown); err != nil {
+		t.Errorf("Remove of what is not there: %v", err)
+	}
+	if err := s.Remove(t.Context(), storetest.Domain(t, "d3.example")); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("Remove of what is there: %v, want %v", err, syscall.EROFS)
+	}
+	if err := s.quarantine(t.Context(), s.state.Load().cur, errDamage); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), unknown); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("Remove of what may turn up: %v, want %v", err, syscall.EROFS)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -290,15 +290,6 @@ func encode(r cache.Record) (*entry, error) {
 	return newEntry(r.Domain.String(), data), nil
 }
 
-// Remove forgets domain.
-func (s *Store) Remove(ctx context.Context, domain policy.Domain) error {
-	err := s.write(ctx, func(p *planner) error { return p.remove(domain.String()) })
-	if err != nil {
-		return fmt.Errorf("removing the record of %s: %w", domain, err)
-	}
-	return nil
-}
-
 // read calls fn with the files as they are, and again with a new file when the
 // current one turns out to be damaged.
 func (s *Store) read(ctx context.Context, fn func(st *state) error) error {
@@ -362,16 +353,6 @@ func (st *state) loadOld(domain string) (*entry, error) {
 		}
 	}
 	return nil, errNone
-}
-
-// removed reports whether a domain was removed while files before f were copied
-// into f.
-func (f *file) removed(domain string) (bool, error) {
-	err := f.read(func(v *view) error {
-		_, err := v.buckets[bucketRemoved].find([]byte(domain))
-		return err
-	})
-	return err == nil, ignoreNone(err)
 }
 
 // load looks for domain in one file.
