@@ -233,6 +233,9 @@ func (s *Store) setAside(f *file, cause error) error {
 // begin makes a new file in which everything of the old ones is to be copied.
 // The newest of those may still be where the new one belongs.
 func (s *Store) begin(st *state) error {
+	if err := s.lockLate(); err != nil {
+		return err
+	}
 	newest := st.old[0]
 	aside := newest.path
 	if aside == s.o.Path {

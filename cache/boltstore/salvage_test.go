@@ -520,3 +520,28 @@ func TestToRemoveWhatIsNotThereNeedsNoWriting(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Who could not take the lock replaces no file of another process.
+func TestNoFileIsBegunWithoutTheLock(t *testing.T) {
+	sm := newSample(t)
+	s := uncopied(t, writeImage(t, sm.image))
+	other, err := lock(t.Context(), s.o.Path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.quarantine(t.Context(), s.state.Load().cur, errDamage); err != nil {
+		t.Fatal(err)
+	}
+	r := storetest.Record(t, "new.example", due)
+	if err := s.Save(t.Context(), r); !errors.Is(err, ErrLocked) {
+		t.Errorf("Save: %v, want %v", err, ErrLocked)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.retryAt = time.Time{}
+	mustSave(t, s, r)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
