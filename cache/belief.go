@@ -118,8 +118,8 @@ func (c *Cache) takeOver(f *flight, mine policy.STS) (policy.STS, bool) {
 			// that of an id which the TXT record is about to show.
 			return mine, false
 		}
+		c.markSource(f, OutcomeShared) // before anybody can be answered from it
 		c.adopt(f, &mine, &theirs)
-		c.markSource(f, OutcomeShared)
 		return theirs, false
 	case hinted:
 		return mine, c.mayVerify(f.domain, &mine)
