@@ -23,8 +23,8 @@
 // fetches and Options.Refreshes refreshes at a time; 50 refreshes started per
 // second; 10,000 facts, of 40 MB together, that the store would not take, and
 // 20,000 domains that the shared one is to be told of; 64 pieces of news that
-// are followed at a time; 5 s for one access to the store; a domain whose record cannot be read is deferred
-// for at most 60 s.
+// are followed at a time; 5 s for one access to the store; a domain whose record
+// cannot be read is deferred for at most 60 s.
 //
 // Specifications: RFC 8461 (sections 3.3, 5.1 and 10.2: when a policy that was
 // fetched applies, and when it is fetched again), RFC 7672 (section 2.1.2: what

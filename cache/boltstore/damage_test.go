@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,19 +50,7 @@ func newSample(t *testing.T) sample {
 		}
 		sm.records[r.Domain.String()] = r
 	}
-	err := s.write(t.Context(), func(p *planner) error {
-		for _, r := range sm.records {
-			e, err := encode(r)
-			if err == nil {
-				err = p.save(e)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := saveTogether(t, s, slices.Collect(maps.Values(sm.records))); err != nil {
 		t.Fatal(err)
 	}
 	// Some commits more, so that there are free pages.
@@ -76,12 +66,12 @@ func newSample(t *testing.T) sample {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Close(); err != nil {
+	mustClose(t, s)
+	image, err := os.ReadFile(o.Path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if sm.image, err = os.ReadFile(o.Path); err != nil {
-		t.Fatal(err)
-	}
+	sm.image = image
 	return sm
 }
 
@@ -232,75 +222,6 @@ func TestOverwrittenFile(t *testing.T) {
 	}
 }
 
-// damageBranch makes the branch above the leaves of records unreadable.
-func damageBranch(t *testing.T, path string) {
-	t.Helper()
-	f, err := openFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	v := f.view.Load()
-	root := v.buckets[bucketRecords].root
-	if p, err := v.read(root); err != nil || p.leaf {
-		t.Fatalf("the root of the records is no branch, %v", err)
-	}
-	overwrite(t, path, int64(root)*int64(v.size)+8, []byte{0xff, 0xff})
-}
-
-// damageIndex makes the root of an index unreadable; the records are not.
-func damageIndex(t *testing.T, path string) {
-	t.Helper()
-	f, err := openFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	v := f.view.Load()
-	root := v.buckets[bucketExpiry].root
-	if root == 0 {
-		t.Fatal("the index has no page of its own")
-	}
-	overwrite(t, path, int64(root)*int64(v.size)+8, []byte{0xff, 0xff})
-}
-
-// findDamage has the store read the index.
-func findDamage(t *testing.T, s *Store) {
-	t.Helper()
-	if _, err := s.Purge(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if len(s.state.Load().old) == 0 {
-		t.Fatal("the damage was not found")
-	}
-}
-
-func overwrite(t *testing.T, path string, at int64, with []byte) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.WriteAt(with, at)
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// waitSalvaged waits until what can be read was copied.
-func waitSalvaged(t *testing.T, s *Store) {
-	t.Helper()
-	synctest.Wait()
-	for range 100 {
-		if len(s.state.Load().old) == 0 {
-			return
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-	}
-	t.Fatal("the damaged file was not copied")
-}
-
 // A disk may have put a part of another file where the first pages were. What is
 // behind them says that the file is ours, and is copied.
 func TestAStoreThatBeginsWithTextIsDamaged(t *testing.T) {
@@ -421,19 +342,6 @@ func TestOneDamagedRecordIsOneDamagedDomain(t *testing.T) {
 	}
 }
 
-// uncopied opens a store in which nobody copies damaged files.
-func uncopied(t *testing.T, o Options) *Store {
-	t.Helper()
-	s := &Store{o: o, turn: make(chan struct{}, 1), salvager: true}
-	s.o.setDefaults()
-	s.life, s.end = t.Context(), func() {}
-	s.state.Store(&state{})
-	if err := s.openCurrent(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func TestSalvageGoesOnAfterARestart(t *testing.T) {
 	sm := newSample(t)
 	o := writeImage(t, sm.image)
@@ -448,9 +356,7 @@ func TestSalvageGoesOnAfterARestart(t *testing.T) {
 	if err := s.Save(t.Context(), failed); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, o)
 		waitSalvaged(t, s)
@@ -486,9 +392,7 @@ func TestRemovedDomainsStayRemovedWhateverIsDamaged(t *testing.T) {
 		mustSave(t, s, r)
 		sm.records[r.Domain.String()] = r
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	damageIndex(t, o.Path)
 
 	check := func(s *Store, when string) {
@@ -506,9 +410,7 @@ func TestRemovedDomainsStayRemovedWhateverIsDamaged(t *testing.T) {
 		t.Fatalf("%d files are damaged, want 2", n)
 	}
 	check(s, "before the copy")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, o)
 		waitSalvaged(t, s)
@@ -558,9 +460,7 @@ func TestAFewDamagedFilesAreKept(t *testing.T) {
 			if got := sm.use(t, s); got != len(sm.records) {
 				t.Errorf("%d of %d records were found", got, len(sm.records))
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustClose(t, s)
 			time.Sleep(time.Second)
 		}
 		aside, err := filepath.Glob(o.Path + ".damaged-*")

@@ -186,9 +186,7 @@ func TestCompaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	s = open(t, o)
 	after, err := s.Stats(t.Context())
 	if err != nil || after.File > 4<<20 || after.Records != 10 || before.File < 70<<20 || after.Bytes != before.Bytes {
@@ -223,9 +221,7 @@ func TestAFailedWriteChangesNothing(t *testing.T) {
 		s := open(t, o)
 		r := storetest.Record(t, "a.example", time.Now())
 		mustSave(t, s, r, storetest.Record(t, "b.example", time.Now()))
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		mustClose(t, s)
 		b.on = true
 		s = open(t, o)
 		changed := r
@@ -254,9 +250,7 @@ func TestAReadOnlyFileIsReadAndLaterWritten(t *testing.T) {
 		s := open(t, o)
 		r := storetest.Record(t, "a.example", time.Now())
 		mustSave(t, s, r)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		mustClose(t, s)
 		readOnly := true
 		o.openFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
 			if readOnly {
@@ -314,47 +308,29 @@ func TestAFullStoreThatIsDamagedIsCopied(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	var all []cache.Record
 	for err := error(nil); err == nil; {
-		err = s.write(t.Context(), func(p *planner) error { // many in one commit
-			for range 50 {
-				r := storetest.Record(t, fmt.Sprintf("%x.example", random.Uint64()), due)
-				r.Fetched, r.Expires = time.Now(), time.Now().Add(1e6*time.Hour)
-				e, err := encode(r)
-				if err == nil {
-					err = p.save(e)
-				}
-				if err != nil {
-					return err
-				}
-				all = append(all, r)
-			}
-			return nil
-		})
+		some := make([]cache.Record, 50)
+		for i := range some {
+			some[i] = storetest.Record(t, fmt.Sprintf("%x.example", random.Uint64()), due)
+			some[i].Fetched, some[i].Expires = time.Now(), time.Now().Add(1e6*time.Hour)
+		}
+		if err = saveTogether(t, s, some); err == nil {
+			all = append(all, some...)
+		}
 		if err != nil && (!errors.Is(err, ErrFull) || len(all) < 1000) {
 			t.Fatalf("Save number %d: %v, want ErrFull, and not before number 1000", len(all), err)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	damageIndex(t, o.Path)
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, o)
 		findDamage(t, s)
 		waitSalvaged(t, s)
 		for some := range slices.Chunk(all, 50) {
-			if err := s.write(t.Context(), func(p *planner) error {
-				for _, r := range some {
-					r.Failure = storetest.Failed(t, r.Domain.String(), time.Now()).Failure
-					e, err := encode(r)
-					if err == nil {
-						err = p.save(e)
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			}); err != nil {
+			for i := range some {
+				some[i].Failure = storetest.Failed(t, some[i].Domain.String(), time.Now()).Failure
+			}
+			if err := saveTogether(t, s, some); err != nil {
 				t.Fatalf("to replace records: %v", err)
 			}
 		}

@@ -84,9 +84,7 @@ func TestWhatIsLostIsDamagedAlsoAfterARestart(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				mustClose(t, s)
 				s = open(t, o)
 				unknown := storetest.Domain(t, "unknown.example")
 				if test.damaged > 0 {
@@ -104,36 +102,6 @@ func TestWhatIsLostIsDamagedAlsoAfterARestart(t *testing.T) {
 	}
 }
 
-// damageMeta makes the meta page of the last commit unreadable: the file is then
-// found damaged when it is opened.
-func damageMeta(t *testing.T, path string) {
-	t.Helper()
-	image, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size := os.Getpagesize()
-	first, _ := parseMeta(image[headerSize:])
-	second, _ := parseMeta(image[size+headerSize:])
-	at := headerSize
-	if second.txid > first.txid {
-		at += size
-	}
-	overwrite(t, path, int64(at), []byte{0, 0, 0, 0})
-}
-
-// damageFreelist makes the list of free pages unreadable.
-func damageFreelist(t *testing.T, path string) {
-	t.Helper()
-	f, err := openFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	v := f.view.Load()
-	overwrite(t, path, int64(v.free.id)*int64(v.size)+8, []byte{0xff, 0xff})
-}
-
 // What a damaged file is yet to be copied from is copied also if the new file is
 // found damaged when the program starts again.
 func TestADamagedFileThatWasBeingMadeForgetsNothing(t *testing.T) {
@@ -147,9 +115,7 @@ func TestADamagedFileThatWasBeingMadeForgetsNothing(t *testing.T) {
 			s := uncopied(t, o)
 			findDamage(t, s)
 			mustSave(t, s, storetest.Record(t, "new.example", due), storetest.Record(t, "newer.example", due))
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustClose(t, s)
 			damage(t, o.Path)
 			synctest.Test(t, func(t *testing.T) {
 				s := open(t, o)
@@ -174,17 +140,13 @@ func TestWhatIsLostIsDamagedAlsoAfterAnotherDamage(t *testing.T) {
 				waitSalvaged(t, s)
 				time.Sleep(salvageWindow / 2)
 				if restart {
-					if err := s.Close(); err != nil {
-						t.Fatal(err)
-					}
+					mustClose(t, s)
 					s = uncopied(t, o)
 				}
 				damageIndex(t, o.Path)
 				findDamage(t, s)
 				if restart {
-					if err := s.Close(); err != nil {
-						t.Fatal(err)
-					}
+					mustClose(t, s)
 					s = open(t, o)
 				}
 				waitSalvaged(t, s)
@@ -209,9 +171,7 @@ func TestNoListIsCompleteBeforeTheCopyIs(t *testing.T) {
 	if got, err := s.Scan(t.Context(), policy.Domain{}, 1000); !errors.Is(err, errUncopied) {
 		t.Errorf("Scan before the copy: %d records, %v, want %v", len(got), err, errUncopied)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, o)
 		waitSalvaged(t, s)
@@ -235,9 +195,7 @@ func TestTheFileThatIsBeingCopiedIsKept(t *testing.T) {
 	damageIndex(t, o.Path)
 	s := uncopied(t, o)
 	findDamage(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	aside, err := filepath.Glob(o.Path + damagedSuffix + "*")
 	if err != nil || len(aside) != keepDamaged {
 		t.Errorf("set aside are %v, %v, want %d files", aside, err, keepDamaged)
@@ -269,9 +227,7 @@ func twoDamaged(t *testing.T, sm sample, damage func(t *testing.T, path string))
 	for i := range 40 { // enough for pages of their own
 		mustSave(t, s, storetest.Record(t, fmt.Sprintf("new%d.example", i), due))
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	damage(t, o.Path)
 	s = uncopied(t, o)
 	if n := len(s.state.Load().old); n != 2 {
@@ -293,9 +249,7 @@ func TestAnOlderFileDoesNotSpeakForOneThatCannotBeRead(t *testing.T) {
 					t.Errorf("Load(%s) before the copy: fetched %v, %v, want %v", d, got.Fetched, err, cache.ErrDamaged)
 				}
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustClose(t, s)
 			synctest.Test(t, func(t *testing.T) {
 				s := open(t, o)
 				waitSalvaged(t, s)
@@ -308,26 +262,6 @@ func TestAnOlderFileDoesNotSpeakForOneThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// damageLeaf makes the page with the record of a domain unreadable.
-func damageLeaf(t *testing.T, path, domain string) {
-	t.Helper()
-	f, err := openFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	v := f.view.Load()
-	records := v.buckets[bucketRecords]
-	id := records.root
-	for p, err := records.top(); !p.leaf; p, err = records.read(id) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		id = p.child(p.way([]byte(domain)))
-	}
-	overwrite(t, path, int64(id)*int64(v.size), make([]byte, v.size))
-}
-
 // Nor does it when all is copied that can be read, before the minute is over.
 func TestAnOlderFileDoesNotSpeakForOneThatLostSomething(t *testing.T) {
 	sm := newSample(t)
@@ -335,9 +269,7 @@ func TestAnOlderFileDoesNotSpeakForOneThatLostSomething(t *testing.T) {
 		damageLeaf(t, path, "d4.example")
 		damageFreelist(t, path)
 	})
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, o)
 		for range salvageWindow / time.Second {
@@ -422,9 +354,7 @@ func TestAFailureTakesNoPlaceOfAPolicyAfterALongCopy(t *testing.T) {
 		want := sm.records["d11.example"]
 		want.Failure, want.LastUse = failed.Failure, failed.LastUse
 		wantRecord(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		mustClose(t, s)
 	})
 }
 
@@ -448,9 +378,7 @@ func TestDamageAtTheEndOfACopyForgetsNothing(t *testing.T) {
 	if n := len(s.state.Load().old); n != 2 {
 		t.Errorf("%d files are to be copied, want 2", n)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 }
 
 // Two files that are set aside at the same tick of a clock do not get one name.
@@ -480,9 +408,7 @@ func TestAFileThatIsMadeLateSaysWhatIsToBeCopied(t *testing.T) {
 	damageIndex(t, o.Path)
 	s := uncopied(t, o)
 	findDamage(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	s = uncopied(t, o)
 	s.state.Swap(&state{}).cur.close()
 	s.startUnmade(syscall.ENOSPC)
@@ -491,9 +417,7 @@ func TestAFileThatIsMadeLateSaysWhatIsToBeCopied(t *testing.T) {
 	if got := sm.use(t, s); got != len(sm.records) {
 		t.Errorf("%d of %d records were found", got, len(sm.records))
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 }
 
 // Where nothing can be written, that is said of what may be there, and not of what
@@ -516,9 +440,7 @@ func TestToRemoveWhatIsNotThereNeedsNoWriting(t *testing.T) {
 	if err := s.Remove(t.Context(), unknown); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("Remove of what may turn up: %v, want %v", err, syscall.EROFS)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 }
 
 // Who could not take the lock replaces no file of another process.
@@ -541,7 +463,5 @@ func TestNoFileIsBegunWithoutTheLock(t *testing.T) {
 	}
 	s.retryAt = time.Time{}
 	mustSave(t, s, r)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 }

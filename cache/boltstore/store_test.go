@@ -34,6 +34,30 @@ func mustSave(t *testing.T, s *Store, records ...cache.Record) {
 	}
 }
 
+// saveTogether saves records in one commit.
+func saveTogether(t *testing.T, s *Store, records []cache.Record) error {
+	t.Helper()
+	return s.write(t.Context(), func(p *planner) error {
+		for _, r := range records {
+			e, err := encode(r)
+			if err == nil {
+				err = p.save(e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func mustClose(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // wantRecord checks what a store holds.
 func wantRecord(t *testing.T, s *Store, want cache.Record) {
 	t.Helper()
@@ -68,9 +92,7 @@ func TestASecondInstanceIsRefused(t *testing.T) {
 		t.Errorf("Open: %v, want ErrLocked", err)
 	}
 	mustSave(t, s, storetest.Record(t, "a.example", due))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	wantRecord(t, open(t, o), storetest.Record(t, "a.example", due))
 }
 
@@ -222,9 +244,7 @@ func TestALinkToTheStoreStays(t *testing.T) {
 	}
 	s := open(t, Options{Path: link})
 	mustSave(t, s, storetest.Record(t, "a.example", due))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	wantRecord(t, open(t, o), storetest.Record(t, "a.example", due))
 }
 
@@ -232,9 +252,7 @@ func TestAFileThatIsHalfRenamedIsFound(t *testing.T) {
 	o := options(t)
 	s := open(t, o)
 	mustSave(t, s, storetest.Record(t, "a.example", due))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	aside := o.Path + ".damaged-20260101T000000"
 	if err := makeFile(o.Path+newSuffix, []string{filepath.Base(aside)}, 0, time.Time{}); err != nil {
 		t.Fatal(err)
@@ -261,9 +279,7 @@ func TestAFileThatWasNotFinishedIsMadeAnew(t *testing.T) {
 
 func TestClosedStore(t *testing.T) {
 	s := open(t, options(t))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	d := storetest.Domain(t, "a.example")
 	_, loadErr := s.Load(t.Context(), d)
 	_, dueErr := s.Due(t.Context(), time.Now(), 1)
@@ -379,9 +395,7 @@ func TestAfterAFailedSyncTheStoreGoesOn(t *testing.T) {
 		s.state.Load().cur.unsure = true
 		<-s.turn
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustClose(t, s)
 	s = open(t, o)
 	for i := range 5 {
 		wantRecord(t, s, storetest.Record(t, fmt.Sprintf("d%d.example", i), due))
@@ -471,9 +485,7 @@ func TestPurgeForgetsWhatIsOfNoUse(t *testing.T) {
 				mustSave(t, s, renewed)
 			}
 			if step.name == "nor is a jump back" { // the clock goes on over a restart
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				mustClose(t, s)
 				s = open(t, o)
 			}
 			records, err := s.Scan(t.Context(), policy.Domain{}, 10)

@@ -223,14 +223,20 @@ func TestOnlyTheFirstHostsAreLookedAt(t *testing.T) {
 	}
 }
 
-func TestSlowHostsAreLookedAtAFewAtATime(t *testing.T) {
+// withManyHosts adds a signed zone to the world in which a name has as many MX hosts
+// as are looked at.
+func withManyHosts(name string) string {
 	zones := world + "\n$SECURE relay.test\n"
 	for i := range maxHosts {
-		zones += fmt.Sprintf("relay.test. MX 10 mx%02d.relay.test.\nmx%02d.relay.test. A 192.0.2.1\n", i, i)
+		zones += fmt.Sprintf("%s. MX 10 mx%02d.relay.test.\nmx%02d.relay.test. A 192.0.2.1\n", name, i, i)
 	}
+	return zones
+}
+
+func TestSlowHostsAreLookedAtAFewAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := new(dnstest.Resolver)
-		r.SetZone(zones)
+		r.SetZone(withManyHosts("relay.test"))
 		r.Delay(dnstest.Any, "A", time.Second)
 		start := time.Now()
 		New(r).DANE(t.Context(), hop(t, "relay.test"), policy.DANE{})
@@ -242,13 +248,9 @@ func TestSlowHostsAreLookedAtAFewAtATime(t *testing.T) {
 
 // With a wildcard, one domain has as many next-hops as it likes.
 func TestSlowHostsOfManyNextHopsLeaveRoomForOtherQuestions(t *testing.T) {
-	zones := world + "\n$SECURE relay.test\n"
-	for i := range maxHosts {
-		zones += fmt.Sprintf("*.relay.test. MX 10 mx%02d.relay.test.\nmx%02d.relay.test. A 192.0.2.1\n", i, i)
-	}
 	synctest.Test(t, func(t *testing.T) {
 		r := new(dnstest.Resolver)
-		r.SetZone(zones)
+		r.SetZone(withManyHosts("*.relay.test"))
 		r.Fault(dnstest.Any, "A", dnstest.Drop)
 		r.Fault(dnstest.Any, "AAAA", dnstest.Drop)
 		resolver, began := New(r), time.Now()
