@@ -53,15 +53,11 @@ func render(text []byte, v *policy.Verdict, tlsrpt bool) rendered {
 }
 
 func renderSecure(text []byte, v *policy.Verdict, tlsrpt bool) rendered {
-	var patterns []policy.MXPattern
-	if v.Policy != nil {
-		patterns = eachOnce(v.Policy.MX)
-	}
-	if len(patterns) == 0 {
+	if v.Policy == nil || len(v.Policy.MX) == 0 {
 		// Postfix takes an empty match for an error in all of the policy.
 		return temp(text, reasonNoPattern, "")
 	}
-	s := secure{patterns: patterns, left: leftReport}
+	s := secure{patterns: v.Policy.MX, left: leftReport}
 	if tlsrpt {
 		s.domain, s.text, s.left = v.Domain.String(), v.Policy.Text, leftNothing
 	}
@@ -115,36 +111,4 @@ func printable(s string, limit int) string {
 		i += width
 	}
 	return string(out)
-}
-
-// eachOnce returns the patterns without those that come again or are empty.
-// Usually there are none, and it returns what it got.
-func eachOnce(patterns []policy.MXPattern) []policy.MXPattern {
-	const few = 16
-	if len(patterns) <= few && areDistinct(patterns) {
-		return patterns
-	}
-	seen := make(map[policy.MXPattern]bool, len(patterns))
-	var once []policy.MXPattern
-	for _, p := range patterns {
-		if !seen[p] && p != (policy.MXPattern{}) {
-			seen[p] = true
-			once = append(once, p)
-		}
-	}
-	return once
-}
-
-func areDistinct(patterns []policy.MXPattern) bool {
-	for i, p := range patterns {
-		if p == (policy.MXPattern{}) {
-			return false
-		}
-		for _, q := range patterns[:i] {
-			if p == q {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -29,7 +29,7 @@ func enforce(t testing.TB, name, text string) policy.Verdict {
 	p := &policy.STSPolicy{Mode: policy.ModeEnforce, Text: text}
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, "mx:"); ok {
-			if pattern, err := policy.ParseMXPattern(strings.TrimSpace(value)); err == nil {
+			if pattern, err := policy.ParseMXPattern(strings.TrimSpace(value)); err == nil && !slices.Contains(p.MX, pattern) {
 				p.MX = append(p.MX, pattern)
 			}
 		}
@@ -69,8 +69,6 @@ func TestRender(t *testing.T) {
 				" { policy_string = mx: hostname } { policy_string = mx: nexthop } { policy_string = mx: dot-nexthop } { policy_string = mx: mx.example.com }"},
 		{"no pattern", enforce(t, "example.com", "nmx: mx.example.com"), "TEMP the policy names no MX host", ""},
 		{"no policy", policy.Verdict{Kind: policy.Secure}, "TEMP the policy names no MX host", ""},
-		{"empty patterns", policy.Verdict{Kind: policy.Secure, Policy: &policy.STSPolicy{MX: make([]policy.MXPattern, 2)}},
-			"TEMP the policy names no MX host", ""},
 		{"temp", policy.Verdict{Kind: policy.Temp, Reason: "the MX lookup failed", Detail: "SERVFAIL"}, "TEMP the MX lookup failed: SERVFAIL", ""},
 		{"temp without detail", policy.Verdict{Kind: policy.Temp, Reason: "the MX lookup failed"}, "TEMP the MX lookup failed", ""},
 		{"zero verdict", policy.Verdict{}, "TEMP it cannot be known now", ""},
