@@ -59,6 +59,7 @@ func (s *Server) add(c *conn) bool {
 	}
 	s.slots.used++
 	s.conns[c] = struct{}{}
+	s.crowded.Store(len(s.conns) > s.crowd)
 	s.mu.Unlock()
 	s.Metrics.ConnectionOpened()
 	return true
@@ -69,6 +70,7 @@ func (s *Server) remove(c *conn) {
 	s.Metrics.ConnectionClosed()
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.crowded.Store(len(s.conns) > s.crowd)
 	s.free(c)
 	s.checkDrained()
 	s.mu.Unlock()
@@ -98,11 +100,11 @@ func (s *Server) signalRoom() {
 // It returns false if none is idle.
 func (s *Server) evict() bool {
 	for {
-		c := s.longestIdle()
+		c, since := s.longestIdle()
 		if c == nil {
 			return false
 		}
-		if !c.closeIdle() {
+		if !c.closeIdle(since) {
 			continue // it got a request in this very moment
 		}
 		s.mu.Lock()
@@ -112,18 +114,45 @@ func (s *Server) evict() bool {
 	}
 }
 
-// longestIdle finds the connection that has been idle longest.
-func (s *Server) longestIdle() *conn {
+// longestIdle finds the connection that has been idle longest, and since when.
+func (s *Server) longestIdle() (oldest *conn, since int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var oldest *conn
-	var since int64
 	for c := range s.conns {
 		if t := c.idleSince.Load(); t > busy && (oldest == nil || t < since) {
 			oldest, since = c, t
 		}
 	}
-	return oldest
+	return oldest, since
+}
+
+// slackShare is the part of a time-out by which it may be longer.
+const slackShare = 32
+
+// closeOverdue closes what is idle for longer than it may be, until the server shuts
+// down.
+func (s *Server) closeOverdue() {
+	tick := time.NewTicker(max(s.IdleTimeout/slackShare, 1))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.closeIdleSince(s.now() - s.IdleTimeout)
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+func (s *Server) closeIdleSince(since time.Duration) {
+	s.mu.Lock()
+	conns := s.connections()
+	s.mu.Unlock()
+	for _, c := range conns {
+		if t := c.idleSince.Load(); t > busy && t <= idleSince(since) {
+			c.closeIdle(t)
+		}
+	}
 }
 
 // Pauses after an accept that failed.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,43 +25,50 @@ const (
 	// lastWait is how long an idle connection may take to bring its last
 	// request when the server shuts down.
 	lastWait = 250 * time.Millisecond
-	// slackShare is the part of a time-out by which it may be longer.
-	slackShare = 32
+	// hurry is the most that is between two requests of a client in a hurry. After
+	// an answer to such a one it is not looked whether anything has arrived, since
+	// hardly ever anything has; but if nothing comes, after lookAfter, or twice that.
+	hurry     = 10 * time.Millisecond
+	lookAfter = time.Second
 )
 
 // conn is a connection. All but what is said otherwise belongs to the
 // goroutine that serves it.
 type conn struct {
-	srv *Server
-	nc  net.Conn
-	in  *netstring.Reader
+	srv  *Server
+	nc   net.Conn
+	wire wire
+	buffers
 	// mapName is the map that was asked last: usually the next one too.
 	mapName string
 
-	// text is that of the answer to the last request.
-	text []byte
-
-	// out holds answers that are not written yet. It is lent to timer, whose
-	// function writes them, while a request is answered that may take long;
-	// late tells that it has done so.
-	out   []byte
+	// asked is when the last request was read.
+	asked time.Time
+	// While a request is answered that may take long, out is lent to timer, whose
+	// function writes it; late tells that it has done so.
 	timer *time.Timer
 	late  chan error
 
-	// readBy and writeBy are the deadlines that are set, as times since
-	// Server.start; readBy is guarded by mu.
-	readBy, writeBy time.Duration
+	// restedAt is when the request came after which the connection became idle, and
+	// lookAt until when nothing may come before it is looked whether that is so, as
+	// times since Server.start.
+	restedAt, lookAt time.Duration
 
-	// idleSince is when the connection became idle, as the time since
-	// Server.start, busy while a request is answered, and closedIdle if it was
-	// closed while idle. It is changed under mu, but for the end of the idleness.
+	// idleSince is from when the connection is idle, busy while a request is
+	// answered, and closedIdle if the connection was closed while idle.
 	idleSince atomic.Int64
-	mu        sync.Mutex // guards what follows, and the read deadline
-	// last says that the connection ends with the requests that have arrived,
-	// and rested that it has waited for one.
-	last, rested bool
+	// last says that the connection ends with the requests that have arrived.
+	last atomic.Bool
 
 	freed bool // guarded by Server.mu: the slot is somebody else's
+}
+
+// buffers are what a connection is served with, and the next one after it.
+type buffers struct {
+	in *netstring.Reader
+	// text is that of the answer to the last request, and out holds answers that
+	// are not written yet.
+	text, out []byte
 }
 
 // Values of conn.idleSince that are no times.
@@ -72,7 +78,7 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, in: netstring.NewReader(nc, MaxRequest)}
+	c := &conn{srv: s, nc: nc, wire: newWire(s, nc), restedAt: -hurry}
 	c.idleSince.Store(idleSince(s.now()))
 	return c
 }
@@ -88,64 +94,95 @@ func idleSince(now time.Duration) int64 { return int64(now) + 1 }
 func (c *conn) serve() {
 	defer c.srv.remove(c)
 	defer c.nc.Close()
+	err := c.wire.each(c.arrived)
+	for err == nil && c.lookAgain() {
+		err = c.wire.each(c.arrived)
+	}
+	c.logEnd(err)
+}
+
+// arrived answers what has arrived. It returns an error if the connection ends.
+func (c *conn) arrived() error {
+	for look := true; look; {
+		frame, err := c.in.ReadFrame()
+		switch {
+		case errors.Is(err, errNothing):
+			return nil
+		case err != nil:
+			return err
+		case !c.wake():
+			return net.ErrClosed
+		}
+		if err := c.answerAll(frame); err != nil {
+			return err
+		}
+		if look, err = c.rest(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answerAll answers a request and those that came with it, and writes the answers.
+func (c *conn) answerAll(frame []byte) (err error) {
 	for {
-		frame, err := c.next()
-		if err != nil {
-			c.flush()
-			c.logEnd(err)
-			return
-		}
 		if err := c.answer(frame); err != nil {
-			c.logEnd(err)
-			return
+			return err
+		}
+		if !c.in.Buffered() {
+			return c.flush()
+		}
+		if frame, err = c.in.ReadFrame(); err != nil {
+			return errors.Join(err, c.flush())
 		}
 	}
 }
 
-// next returns the next request. Before it waits for one, it writes the
-// answers that are due.
-func (c *conn) next() ([]byte, error) {
-	if c.in.Buffered() {
-		return c.in.ReadFrame()
+// rest makes the connection idle from now on, and reports whether to look what has
+// arrived since. It returns an error if the connection ends.
+func (c *conn) rest() (look bool, err error) {
+	if c.last.Load() {
+		return false, net.ErrClosed
 	}
-	now := c.srv.now()
-	if err := c.flushAt(now); err != nil {
-		return nil, err
+	c.trim()
+	asked := c.asked.Sub(c.srv.start)
+	hurried := c.wire.drained() && asked-c.restedAt < hurry
+	c.restedAt = asked
+	if hurried && c.lookAt-asked < lookAfter {
+		c.lookAt = asked + 2*lookAfter // so that it need not be set for every request
+		if err := c.nc.SetReadDeadline(c.srv.start.Add(c.lookAt)); err != nil {
+			return false, err
+		}
 	}
-	if !c.rest(now) {
-		return nil, net.ErrClosed
-	}
-	frame, err := c.in.ReadFrame()
-	if err != nil {
-		return nil, err
-	}
-	if !c.wake() {
-		return nil, net.ErrClosed
-	}
-	return frame, nil
+	c.idleSince.Store(idleSince(asked))
+	c.srv.signalRoom()
+	return !hurried, c.mindLast()
 }
 
-// rest makes the connection idle from now on. It returns false if the connection is to
-// end. The read deadline is set under the lock, so that a connection that is
-// closed is never waited for.
-func (c *conn) rest(now time.Duration) bool {
-	c.in.Release()
-	c.out, c.text = keep(c.out), keep(c.text)
-	c.mu.Lock()
-	if c.idleSince.Load() == closedIdle || c.last && c.rested {
-		c.mu.Unlock()
+// lookAgain is for a connection that has brought nothing until lookAt: each is to look
+// whether anything is there, such as an end that came along with a request. It returns
+// false if the connection ends.
+func (c *conn) lookAgain() bool {
+	if c.last.Load() {
 		return false
 	}
-	c.rested = true
-	limit := c.srv.IdleTimeout
-	if c.last {
-		now, limit = c.srv.now(), lastWait // to write the answers may have taken long
+	c.lookAt = 0
+	return c.nc.SetReadDeadline(time.Time{}) == nil && c.mindLast() == nil
+}
+
+// mindLast sees to it that retire is heeded by a connection that has just become idle,
+// or has just set a deadline.
+func (c *conn) mindLast() error {
+	if !c.last.Load() {
+		return nil
 	}
-	err := c.extend(&c.readBy, now, limit, c.nc.SetReadDeadline)
-	c.idleSince.Store(idleSince(now))
-	c.mu.Unlock()
-	c.srv.signalRoom()
-	return err == nil
+	return c.nc.SetReadDeadline(time.Now().Add(lastWait))
+}
+
+// trim empties the buffers, and gives back what is large.
+func (b *buffers) trim() {
+	b.in.Release()
+	b.text, b.out = keep(b.text), keep(b.out)
 }
 
 // keep returns a buffer that is not needed now, if it may be kept.
@@ -156,17 +193,6 @@ func keep(buf []byte) []byte {
 	return buf[:0]
 }
 
-// extend sees to it that a deadline is at least limit away from now, and not
-// much more. To set it for every request would cost more than the request: so
-// it is set a little further away, and holds for as long as that is far enough.
-func (c *conn) extend(by *time.Duration, now, limit time.Duration, set func(time.Time) error) error {
-	if *by-now >= limit {
-		return nil
-	}
-	*by = now + limit + limit/slackShare
-	return set(c.srv.start.Add(*by))
-}
-
 // wake ends the idleness. It returns false if the connection was closed
 // before: then the request that has just arrived is not answered.
 func (c *conn) wake() bool {
@@ -174,16 +200,13 @@ func (c *conn) wake() bool {
 	return since != closedIdle && c.idleSince.CompareAndSwap(since, busy)
 }
 
-// closeIdle closes the connection if it is idle.
-func (c *conn) closeIdle() bool {
-	c.mu.Lock()
-	since := c.idleSince.Load()
-	closed := since > busy && c.idleSince.CompareAndSwap(since, closedIdle)
-	c.mu.Unlock()
-	if closed {
-		c.nc.Close()
+// closeIdle closes the connection if it is still idle since then.
+func (c *conn) closeIdle(since int64) bool {
+	if !c.idleSince.CompareAndSwap(since, closedIdle) {
+		return false
 	}
-	return closed
+	c.wire.hangUp()
+	return true
 }
 
 // retire ends the connection after the requests that have arrived are answered.
@@ -191,19 +214,16 @@ func (c *conn) closeIdle() bool {
 // client that has just come from a connection which was ended like this, and
 // comes back once only.
 func (c *conn) retire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = true
+	c.last.Store(true)
 	if c.idleSince.Load() > busy {
-		if err := c.nc.SetReadDeadline(time.Now().Add(lastWait)); err != nil {
-			c.nc.Close()
-		}
+		_ = c.mindLast() // fails if the connection has ended
 	}
 }
 
 // answer answers one request. The answer is written when no further request is
 // there, or with the answers to those.
 func (c *conn) answer(frame []byte) error {
+	c.asked = time.Now()
 	lent := c.lend()
 	status := c.reply(frame)
 	if lent {
@@ -241,18 +261,18 @@ func (c *conn) takeBack() error {
 	return <-c.late
 }
 
-// flush writes the answers that are due.
-func (c *conn) flush() error { return c.flushAt(c.srv.now()) }
-
-func (c *conn) flushAt(now time.Duration) error {
-	if len(c.out) == 0 {
+// flush writes the answers that are due. It sets a deadline only if it has to wait
+// for the client to read.
+func (c *conn) flush() error {
+	out := c.out[c.wire.tryWrite(c.out):]
+	c.out = c.out[:0]
+	if len(out) == 0 {
 		return nil
 	}
-	if err := c.extend(&c.writeBy, now, c.srv.WriteTimeout, c.nc.SetWriteDeadline); err != nil {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.srv.WriteTimeout)); err != nil {
 		return err
 	}
-	_, err := c.nc.Write(c.out)
-	c.out = c.out[:0]
+	_, err := c.nc.Write(out)
 	return err
 }
 
@@ -287,7 +307,7 @@ func (c *conn) request(frame []byte) Request {
 	if string(name) != c.mapName {
 		c.mapName = string(name)
 	}
-	return Request{Map: c.mapName, Key: string(key)}
+	return Request{Map: c.mapName, Key: string(key), Asked: c.asked}
 }
 
 // maxLogged is how many bytes of a map or key are logged.
@@ -298,7 +318,7 @@ func cut(s string) string { return s[:min(len(s), maxLogged)] }
 // logEnd says why the connection ended, unless that is what connections do.
 func (c *conn) logEnd(err error) {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 	case errors.Is(err, netstring.ErrSyntax), errors.Is(err, netstring.ErrTooLong):
 		c.srv.Log.Debug("connection closed: what it sent is no request", zap.Stringer("peer", c.nc.RemoteAddr()), zap.Error(err))
 	default:

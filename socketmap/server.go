@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ const (
 	defaultIdle  = 5 * time.Minute
 	defaultWrite = 30 * time.Second
 )
+
+// crowdPerCPU is how many connections for each CPU are no crowd.
+const crowdPerCPU = 8
 
 // Metrics counts connections.
 type Metrics interface {
@@ -62,6 +66,9 @@ type Server struct {
 	// start is what idle times are counted from.
 	start time.Time
 	slots slots
+	// crowded is set while there are more connections than crowd.
+	crowded atomic.Bool
+	crowd   int
 	// workers are the goroutines that serve connections. Those that have none
 	// hold a place of resting, and are given one.
 	workers sync.WaitGroup
@@ -70,6 +77,7 @@ type Server struct {
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
+	sweeping  bool // closeOverdue has begun
 	listeners map[*net.Listener]struct{}
 	conns     map[*conn]struct{}
 	drained   chan struct{} // closed when closed is set and conns is empty
@@ -110,6 +118,7 @@ func (s *Server) setup() {
 		s.closing = make(chan struct{})
 		s.start = time.Now()
 		s.slots = slots{max: s.MaxConns, turn: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+		s.crowd = crowdPerCPU * runtime.GOMAXPROCS(0)
 		s.resting, s.given = make(chan struct{}, maxResting), make(chan *conn)
 		s.listeners = make(map[*net.Listener]struct{})
 		s.conns = make(map[*conn]struct{})
@@ -221,7 +230,7 @@ func (s *Server) abort() {
 	conns := s.connections()
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.nc.Close()
+		c.wire.hangUp()
 	}
 	s.cancel()
 }
@@ -255,6 +264,10 @@ func (s *Server) track(l *net.Listener) bool {
 		return false
 	}
 	s.listeners[l] = struct{}{}
+	if !s.sweeping {
+		s.sweeping = true
+		s.workers.Go(s.closeOverdue)
+	}
 	return true
 }
 

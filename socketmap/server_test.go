@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,7 +82,13 @@ func start(t *testing.T, srv *socketmap.Server) *pipeListener {
 // address.
 func serveTCP(t testing.TB, srv *socketmap.Server) string {
 	t.Helper()
-	l, err := socketmap.Listen("127.0.0.1:0", 0)
+	return serveOn(t, srv, "127.0.0.1:0").String()
+}
+
+// serveOn serves on a socket until the test ends, and returns its address.
+func serveOn(t testing.TB, srv *socketmap.Server, addr string) net.Addr {
+	t.Helper()
+	l, err := socketmap.Listen(addr, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +100,7 @@ func serveTCP(t testing.TB, srv *socketmap.Server) string {
 			t.Errorf("Serve returned %v, want ErrServerClosed", err)
 		}
 	})
-	return l.Addr().String()
+	return l.Addr()
 }
 
 // write writes bytes that are no whole frames.
@@ -161,6 +168,25 @@ func TestRequests(t *testing.T) {
 		for _, tt := range tests {
 			send(t, nc, tt.frame)
 			expect(t, nc, tt.reply)
+		}
+		nc.Close()
+	})
+}
+
+func TestTimeOfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Duration
+		begin := time.Now()
+		nc := start(t, &socketmap.Server{Handler: socketmap.HandlerFunc(func(_ context.Context, req socketmap.Request) socketmap.Reply {
+			time.Sleep(time.Second)
+			asked = append(asked, req.Asked.Sub(begin))
+			return socketmap.Reply{Status: socketmap.OK}
+		})}).dial()
+		time.Sleep(time.Minute)
+		send(t, nc, "m a", "m b") // the second is read when the first is answered
+		expect(t, nc, "OK ", "OK ")
+		if want := []time.Duration{time.Minute, time.Minute + time.Second}; !slices.Equal(asked, want) {
+			t.Errorf("asked after %v, want %v", asked, want)
 		}
 		nc.Close()
 	})

@@ -12,13 +12,14 @@
 // Limits: a request of 10,256 bytes, a key of 10,000, a reply of 100,000, with
 // its status; one goroutine and, at rest, at most 12 KiB of buffers per
 // connection, mostly less than 1; as many connections as [Server.MaxConns] says;
-// 32 goroutines that wait for the next one.
+// 64 goroutines that wait for the next one.
 //
 // Specification: socketmap_table(5) of Postfix.
 package socketmap
 
 import (
 	"context"
+	"time"
 )
 
 // Limits of the protocol, in bytes, as Postfix draws them.
@@ -39,6 +40,8 @@ type Request struct {
 	Map string
 	// Key is what is looked up. It may be empty, and hold any byte.
 	Key string
+	// Asked is when the request was read. [Server] always sets it.
+	Asked time.Time
 }
 
 // Status is the first word of a reply.

@@ -1,7 +1,9 @@
 package socketmap
 
+import "tlspolicyd/socketmap/netstring"
+
 // maxResting is how many workers wait for the next connection.
-const maxResting = 32
+const maxResting = 64
 
 // worker serves c, and then what it is given: one connection after the other. A
 // new goroutine has to grow its stack to the size that an answer needs, which
@@ -9,8 +11,14 @@ const maxResting = 32
 // finds one that has done so.
 func (s *Server) worker(c *conn) {
 	defer s.workers.Done()
+	b := buffers{in: netstring.NewReader(nil, MaxRequest)}
 	for c != nil {
+		b.in.Reset(c.wire)
+		c.buffers = b
 		c.serve()
+		b = c.buffers
+		b.in.Reset(nil)
+		b.trim()
 		c = s.nextConn()
 	}
 }

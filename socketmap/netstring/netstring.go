@@ -51,6 +51,11 @@ func NewReader(r io.Reader, limit int) *Reader {
 	return &Reader{r: r, limit: limit}
 }
 
+// Reset has the reader read from another stream, as if nothing had been read.
+func (r *Reader) Reset(from io.Reader) {
+	r.r, r.start, r.end = from, 0, 0
+}
+
 // ReadFrame returns the payload of the next netstring. It stays valid until the
 // next call of a method.
 //

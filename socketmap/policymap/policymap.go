@@ -100,10 +100,9 @@ func (noMetrics) Requests(string, string) func(time.Duration) { return func(time
 
 // ServeSocketmap answers a request.
 func (h *Handler) ServeSocketmap(ctx context.Context, req socketmap.Request, text []byte) (socketmap.Status, []byte) {
-	asked := time.Now()
 	m := h.find(req.Map)
-	reply, kind := h.answer(ctx, asked, m, req.Key, text)
-	took := time.Since(asked)
+	reply, kind := h.answer(ctx, req.Asked, m, req.Key, text)
+	took := time.Since(req.Asked)
 	m.counters[kind](took)
 	if ce := h.log.Check(zap.DebugLevel, "answered"); ce != nil {
 		ce.Write(zap.String("map", m.Name), zap.String("key", shorten(req.Key)),

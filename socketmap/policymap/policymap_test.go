@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,11 +21,15 @@ import (
 // decider gives one verdict to all, and notes what it was asked.
 type decider struct {
 	verdict policy.Verdict
-	asked   []string
+
+	mu    sync.Mutex
+	asked []string
 }
 
 func (d *decider) Lookup(_ context.Context, _ time.Time, hop policy.NextHop, class policy.Class) policy.Verdict {
+	d.mu.Lock()
 	d.asked = append(d.asked, fmt.Sprintf("%s %d", hop, class))
+	d.mu.Unlock()
 	v := d.verdict
 	v.Domain = hop.Domain
 	return v
@@ -47,7 +52,7 @@ func (r *requests) Requests(mapName, result string) func(time.Duration) {
 func serve(t testing.TB, h *policymap.Handler, mapName, key string) socketmap.Reply {
 	t.Helper()
 	const before = "before"
-	status, text := h.ServeSocketmap(context.Background(), socketmap.Request{Map: mapName, Key: key}, []byte(before))
+	status, text := h.ServeSocketmap(context.Background(), socketmap.Request{Map: mapName, Key: key, Asked: time.Now()}, []byte(before))
 	answer, ok := strings.CutPrefix(string(text), before)
 	if !ok {
 		t.Fatalf("the buffer holds %q", text)
@@ -304,6 +309,8 @@ func TestOverTheWire(t *testing.T) {
 			t.Errorf("%s %.30q: got %q, %v, want %q", tt.mapName, tt.key, got, err, tt.want)
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if want := "example.com 2,example.com 3,[example.com]:587 3"; strings.Join(d.asked, ",") != want {
 		t.Errorf("the decider was asked for %q, want %s", d.asked, want)
 	}
@@ -323,6 +330,7 @@ func BenchmarkHandler(b *testing.B) {
 			b.ReportAllocs()
 			var text []byte
 			for b.Loop() {
+				req.Asked = time.Now()
 				_, text = h.ServeSocketmap(context.Background(), req, text[:0])
 			}
 		})

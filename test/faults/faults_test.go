@@ -301,7 +301,7 @@ func (d *daemon) stop() {
 func (d *daemon) ask(mapName string) string {
 	d.t.Helper()
 	asked := time.Now()
-	status, text := d.handler.ServeSocketmap(d.t.Context(), socketmap.Request{Map: mapName, Key: domain}, nil)
+	status, text := d.handler.ServeSocketmap(d.t.Context(), socketmap.Request{Map: mapName, Key: domain, Asked: asked}, nil)
 	reply := socketmap.Reply{Status: status, Text: string(text)}.String()
 	if took := time.Since(asked); took > answerWithin {
 		d.t.Errorf("answered after %v", took)

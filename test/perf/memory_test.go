@@ -86,7 +86,7 @@ func measureMemory(b *testing.B, n int, network many) {
 	h := policymap.New(c, policymap.Options{})
 	var text []byte
 	ask := func(i int) {
-		_, text = h.ServeSocketmap(b.Context(), socketmap.Request{Map: "policy", Key: fmt.Sprintf("d%08x.example", uint32(i)*2654435761)}, text[:0])
+		_, text = h.ServeSocketmap(b.Context(), socketmap.Request{Map: "policy", Key: fmt.Sprintf("d%08x.example", uint32(i)*2654435761), Asked: time.Now()}, text[:0])
 	}
 	for i := range n {
 		ask(i)
