@@ -54,8 +54,10 @@ type conn struct {
 	// times since Server.start.
 	restedAt, lookAt time.Duration
 
-	// idleSince is from when the connection is idle, busy while a request is
-	// answered, and closedIdle if the connection was closed while idle.
+	// idleSince is when the last request of an idle connection was read, busy while
+	// one is answered, and closedIdle if the connection was closed while idle. A new
+	// connection is busy until it is known whether it has brought a request: nobody is
+	// closed unheard because the next one waits already.
 	idleSince atomic.Int64
 	// last says that the connection ends with the requests that have arrived.
 	last atomic.Bool
@@ -78,9 +80,7 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, wire: newWire(s, nc), restedAt: -hurry}
-	c.idleSince.Store(idleSince(s.now()))
-	return c
+	return &conn{srv: s, nc: nc, wire: newWire(s, nc), restedAt: -hurry}
 }
 
 // now is the time since Server.start.
@@ -107,7 +107,7 @@ func (c *conn) arrived() error {
 		frame, err := c.in.ReadFrame()
 		switch {
 		case errors.Is(err, errNothing):
-			return nil
+			return c.restIfNew()
 		case err != nil:
 			return err
 		case !c.wake():
@@ -154,9 +154,21 @@ func (c *conn) rest() (look bool, err error) {
 			return false, err
 		}
 	}
-	c.idleSince.Store(idleSince(asked))
+	return !hurried, c.becomeIdle(asked)
+}
+
+// restIfNew makes a connection idle that has come without a request.
+func (c *conn) restIfNew() error {
+	if c.idleSince.Load() != busy {
+		return nil
+	}
+	return c.becomeIdle(c.srv.now())
+}
+
+func (c *conn) becomeIdle(since time.Duration) error {
+	c.idleSince.Store(idleSince(since))
 	c.srv.signalRoom()
-	return !hurried, c.mindLast()
+	return c.mindLast()
 }
 
 // lookAgain is for a connection that has brought nothing until lookAt: each is to look

@@ -140,8 +140,20 @@ func (s *socket) hangUp() {
 	_ = s.CloseWrite()
 }
 
-// stream is the wire of a connection that is no socket.
-type stream struct{ net.Conn }
+// stream is the wire of a connection that is no socket. It cannot tell whether anything
+// has arrived: its first Read finds nothing, and the others wait.
+type stream struct {
+	net.Conn
+	waits bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if !s.waits {
+		s.waits = true
+		return 0, errNothing
+	}
+	return s.Conn.Read(p)
+}
 
 func (s *stream) each(arrived func() error) error {
 	for {

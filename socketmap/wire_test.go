@@ -235,3 +235,27 @@ func TestOneConnectionAfterAnother(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for room is answered before it has to make room for the next one that
+// waits, whose request has arrived as well.
+func TestManyWaitForRoom(t *testing.T) {
+	onSockets(t, func(t *testing.T, serve func(*socketmap.Server) func() halfSocket) {
+		asked, waiting := make(chan struct{}), make(chan struct{})
+		var first sync.Once
+		dial := serve(&socketmap.Server{MaxConns: 1, Handler: socketmap.HandlerFunc(func(ctx context.Context, req socketmap.Request) socketmap.Reply {
+			first.Do(func() { close(asked) })
+			<-waiting
+			return echo(ctx, req)
+		})})
+		conns := make([]halfSocket, 60)
+		for i := range conns {
+			conns[i] = dial()
+			send(t, conns[i], "m a")
+			<-asked
+		}
+		close(waiting)
+		for _, nc := range conns {
+			expect(t, nc, "OK m|a")
+		}
+	})
+}
