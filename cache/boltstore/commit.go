@@ -198,7 +198,9 @@ func (f *file) apply(p *planner) error {
 				return fmt.Errorf("writing to bucket %q: %w", k.bucket, err)
 			}
 		}
-		return nil
+		// It says which root is that of the last commit; see [pager.lastRoot].
+		_, err := tx.Bucket([]byte(bucketMeta)).NextSequence()
+		return err
 	})
 }
 

@@ -17,7 +17,8 @@ const fileFormat = 1
 // The buckets. In due, expiry and failed a key is eight bytes of Unix time,
 // big-endian, and the domain, and the values are empty. In expired it is the
 // running time at which the end of a policy was seen (see runningTime), and
-// the value is the Unix time of that end.
+// the value is the Unix time of that end. The sequence that bbolt has for each bucket
+// counts the commits, in bucketMeta.
 const (
 	bucketMeta    = "meta"
 	bucketRecords = "records" // domain: the record as cache.Record encodes it

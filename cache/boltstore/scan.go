@@ -43,11 +43,15 @@ func (sc *scan) run() error {
 		ps.size, ps.high = int(m.size), min(m.high, uint64(sc.bytes)/m.size)
 		free = ps.freePages(m.freelist)
 		err = sc.root(&ps, m.root)
-	case m.size != 0:
-		// What the last commit wrote is where this one has free pages, so
-		// nothing is left out.
-		ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
-		err = errors.Join(err, sc.root(&ps, m.root))
+	default:
+		if m.size != 0 {
+			ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
+		}
+		var whole bool
+		if whole, err = sc.withoutMeta(&ps, m, err); whole {
+			sc.lost = true // there may have been a commit after it
+			return nil
+		}
 	}
 	var stop foundError
 	if errors.As(err, &stop) {
@@ -58,6 +62,55 @@ func (sc *scan) run() error {
 		return nil
 	}
 	return sc.orphans(&ps, free)
+}
+
+// withoutMeta walks the tree of the last commit, as far as that can be known without
+// its meta page, and reports whether all of it was read. Then no other page matters:
+// in those that are free by now is what was removed. Otherwise nothing is left out,
+// since what the last commit wrote is where m, that of an older one, has free pages.
+func (sc *scan) withoutMeta(ps *pager, m meta, cause error) (whole bool, err error) {
+	if id, ok := ps.lastRoot(); ok {
+		if err := sc.root(ps, id); err != nil || !sc.lost {
+			return err == nil, errors.Join(cause, err)
+		}
+	}
+	if m.size == 0 || sc.seen[m.root] {
+		return false, cause
+	}
+	return false, errors.Join(cause, sc.root(ps, m.root))
+}
+
+// lastRoot finds the root of the last commit among all pages of a file: each commit
+// adds one to the sequence of bucketMeta. If two claim to be it, neither is.
+func (ps *pager) lastRoot() (last uint64, ok bool) {
+	var most uint64
+	for id := uint64(firstPage); id < ps.high; id++ {
+		n := ps.rootSequence(id)
+		if n > most {
+			last, most, ok = id, n, true
+		} else if n == most {
+			ok = false
+		}
+	}
+	return last, ok
+}
+
+// rootSequence is the sequence of bucketMeta in the root of a commit; zero in any
+// other page.
+func (ps *pager) rootSequence(id uint64) uint64 {
+	buf, err := ps.raw(id, 1)
+	if err != nil || native.Uint16(buf[8:]) != flagLeaf || int(native.Uint16(buf[10:])) != len(buckets) {
+		return 0
+	}
+	p, err := ps.parse(id, buf)
+	if err != nil {
+		return 0
+	}
+	i, ok := p.search([]byte(bucketMeta))
+	if !ok || !p.isBucket(i) || len(p.value(i)) < bucketSize {
+		return 0
+	}
+	return native.Uint64(p.value(i)[8:])
 }
 
 // freePages returns the pages of the freelist, as far as it can be read.

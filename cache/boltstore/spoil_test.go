@@ -47,6 +47,15 @@ func damageMeta(t *testing.T, path string) {
 	})
 }
 
+// damageOlderMeta makes the other meta page unreadable.
+func damageOlderMeta(t *testing.T, path string) {
+	t.Helper()
+	spoil(t, path, []byte{0, 0, 0, 0}, func(v *view) int64 {
+		m := readMetas(v.r)[0]
+		return int64((m.txid+1)%2*m.size) + headerSize
+	})
+}
+
 // damageFreelist makes the list of free pages unreadable.
 func damageFreelist(t *testing.T, path string) {
 	t.Helper()
