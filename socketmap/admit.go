@@ -181,7 +181,7 @@ func (p *acceptPause) reset() { p.next = 0 }
 func (p *acceptPause) wait(err error) bool {
 	p.log(err)
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		p.server.evict() // gives a descriptor back
+		p.server.evict() // soon gives a descriptor back
 	}
 	p.next = min(max(2*p.next, firstPause), lastPause)
 	timer := time.NewTimer(p.next)

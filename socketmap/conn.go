@@ -25,9 +25,11 @@ const (
 	// lastWait is how long an idle connection may take to bring its last
 	// request when the server shuts down.
 	lastWait = 250 * time.Millisecond
-	// hurry is the most that is between two requests of a client in a hurry. After
-	// an answer to such a one it is not looked whether anything has arrived, since
-	// hardly ever anything has; but if nothing comes, after lookAfter, or twice that.
+	// A client is in a hurry whose last two requests came within hurry. After the
+	// answer to such a one it is not looked whether anything has arrived meanwhile:
+	// hardly ever anything has, and if so the wait ends at once, unless it came together
+	// with the request (see wire.drained). For that it is looked when nothing has come
+	// for lookAfter, or up to twice that.
 	hurry     = 10 * time.Millisecond
 	lookAfter = time.Second
 )
@@ -49,18 +51,18 @@ type conn struct {
 	timer *time.Timer
 	late  chan error
 
-	// restedAt is when the request came after which the connection became idle, and
-	// lookAt until when nothing may come before it is looked whether that is so, as
-	// times since Server.start.
-	restedAt, lookAt time.Duration
+	// askedBefore is what asked was when the connection became idle for the last time.
+	// lookAt is the read deadline of an idle connection, at which it is looked whether
+	// anything is there. Both are times since Server.start.
+	askedBefore, lookAt time.Duration
 
 	// idleSince is when the last request of an idle connection was read, busy while
 	// one is answered, and closedIdle if the connection was closed while idle. A new
 	// connection is busy until it is known whether it has brought a request: nobody is
 	// closed unheard because the next one waits already.
 	idleSince atomic.Int64
-	// last says that the connection ends with the requests that have arrived.
-	last atomic.Bool
+	// retired says that the connection ends with the next answer, or after lastWait.
+	retired atomic.Bool
 
 	freed bool // guarded by Server.mu: the slot is somebody else's
 }
@@ -80,7 +82,7 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	return &conn{srv: s, nc: nc, wire: newWire(s, nc), restedAt: -hurry}
+	return &conn{srv: s, nc: nc, wire: newWire(s, nc), askedBefore: -hurry}
 }
 
 // now is the time since Server.start.
@@ -141,13 +143,13 @@ func (c *conn) answerAll(frame []byte) (err error) {
 // rest makes the connection idle from now on, and reports whether to look what has
 // arrived since. It returns an error if the connection ends.
 func (c *conn) rest() (look bool, err error) {
-	if c.last.Load() {
+	if c.retired.Load() {
 		return false, net.ErrClosed
 	}
 	c.trim()
 	asked := c.asked.Sub(c.srv.start)
-	hurried := c.wire.drained() && asked-c.restedAt < hurry
-	c.restedAt = asked
+	hurried := c.wire.drained() && asked-c.askedBefore < hurry
+	c.askedBefore = asked
 	if hurried && c.lookAt-asked < lookAfter {
 		c.lookAt = asked + 2*lookAfter // so that it need not be set for every request
 		if err := c.nc.SetReadDeadline(c.srv.start.Add(c.lookAt)); err != nil {
@@ -168,24 +170,24 @@ func (c *conn) restIfNew() error {
 func (c *conn) becomeIdle(since time.Duration) error {
 	c.idleSince.Store(idleSince(since))
 	c.srv.signalRoom()
-	return c.mindLast()
+	return c.heedRetire()
 }
 
-// lookAgain is for a connection that has brought nothing until lookAt: each is to look
-// whether anything is there, such as an end that came along with a request. It returns
-// false if the connection ends.
+// lookAgain is for a connection that has brought nothing until its read deadline. If that
+// was lookAt, each is to look whether anything is there, such as an end that came along
+// with a request. If it was that of retire, the connection ends: it returns false.
 func (c *conn) lookAgain() bool {
-	if c.last.Load() {
+	if c.retired.Load() {
 		return false
 	}
 	c.lookAt = 0
-	return c.nc.SetReadDeadline(time.Time{}) == nil && c.mindLast() == nil
+	return c.nc.SetReadDeadline(time.Time{}) == nil && c.heedRetire() == nil
 }
 
-// mindLast sees to it that retire is heeded by a connection that has just become idle,
-// or has just set a deadline.
-func (c *conn) mindLast() error {
-	if !c.last.Load() {
+// heedRetire is for a connection that has just become idle, or has just set a deadline:
+// retire may have come before, and set none, or one that holds no more.
+func (c *conn) heedRetire() error {
+	if !c.retired.Load() {
 		return nil
 	}
 	return c.nc.SetReadDeadline(time.Now().Add(lastWait))
@@ -226,9 +228,9 @@ func (c *conn) closeIdle(since int64) bool {
 // client that has just come from a connection which was ended like this, and
 // comes back once only.
 func (c *conn) retire() {
-	c.last.Store(true)
+	c.retired.Store(true)
 	if c.idleSince.Load() > busy {
-		_ = c.mindLast() // fails if the connection has ended
+		_ = c.heedRetire() // fails if the connection has ended
 	}
 }
 

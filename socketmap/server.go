@@ -47,8 +47,8 @@ type Server struct {
 	// IdleTimeout is how long a connection may take from one request to the
 	// end of the next, or up to 3 % more; zero means 5 minutes.
 	IdleTimeout time.Duration
-	// WriteTimeout is how long a client may take to read a reply, or up to
-	// 3 % more; zero means 30 seconds.
+	// WriteTimeout is how long a client may take to read a reply; zero means
+	// 30 seconds.
 	WriteTimeout time.Duration
 	// MaxConns is how many connections may be open at a time. When there are
 	// as many, the one that has been idle longest makes room for a new one; if

@@ -25,11 +25,13 @@ type wire interface {
 	// until that returns an error, or, which is none, until the read deadline. Read
 	// and tryWrite are for arrived, and for nobody else.
 	each(arrived func() error) error
-	// drained reports whether the last Read left nothing behind: had there been
-	// more, it would have returned more.
+	// drained reports whether the last Read left nothing behind, most likely: had there
+	// been more, it would have returned more, but for the client's end, and for what
+	// comes with urgent data or descriptors.
 	drained() bool
-	// hangUp ends all that is read and written, now and later. It may be called
-	// at any time. The connection is still to be closed by who serves it.
+	// hangUp lets nothing more be written, and ends what waits to be read or written;
+	// what had arrived may still be read. It may be called at any time. The connection
+	// is still to be closed by who serves it.
 	hangUp()
 }
 
@@ -47,7 +49,8 @@ func newWire(s *Server, nc net.Conn) wire {
 // A net.Conn asks the kernel before it waits, in vain if the client waits for its
 // answer, and again afterwards. A socket waits first. It may do so only after it
 // has read all that there was, and within one call of each: whatever arrives from
-// then on ends the wait.
+// then on ends the wait, once. [syscall.RawConn] keeps in mind what arrives while
+// arrived runs, and forgets it when each begins: so each begins with a look.
 type socket struct {
 	netSocket
 	raw syscall.RawConn
@@ -58,7 +61,8 @@ type socket struct {
 	full bool // the last Read filled its buffer
 }
 
-// netSocket is a [net.TCPConn] or a [net.UnixConn].
+// netSocket is a [net.TCPConn] or a [net.UnixConn]. One within another type would be read
+// and written past the methods of that.
 type netSocket interface {
 	net.Conn
 	syscall.Conn
