@@ -61,7 +61,7 @@ type conn struct {
 	// connection is busy until it is known whether it has brought a request: nobody is
 	// closed unheard because the next one waits already.
 	idleSince atomic.Int64
-	// retired says that the connection ends with the next answer, or after lastWait.
+	// retired says that the connection ends with the next answers, or after lastWait.
 	retired atomic.Bool
 
 	freed bool // guarded by Server.mu: the slot is somebody else's
@@ -223,7 +223,7 @@ func (c *conn) closeIdle(since int64) bool {
 	return true
 }
 
-// retire ends the connection after the requests that have arrived are answered.
+// retire ends the connection after the requests that have been read are answered.
 // One that is idle is given a moment: its next request may be on the way, from a
 // client that has just come from a connection which was ended like this, and
 // comes back once only.

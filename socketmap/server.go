@@ -170,10 +170,11 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// Shutdown ends the server: it closes the listeners, lets the requests that have
-// arrived be answered, and closes the connections. An idle one is given 250 ms for
-// a request that is on its way. It returns when all is done. When ctx ends earlier, it does
-// what [Server.Close] does, and returns the error of ctx.
+// Shutdown ends the server: it closes the listeners, lets the requests that have been
+// read be answered, and closes the connections. An idle one is given 250 ms for a request
+// that is on its way. It returns when all is done. When ctx ends earlier, it ends all
+// connections and requests as [Server.Close] does, does not wait for them, and returns
+// the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.setup()
 	for _, c := range s.stop() {
