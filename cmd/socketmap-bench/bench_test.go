@@ -145,6 +145,7 @@ func TestWhatCannotBeMeasured(t *testing.T) {
 		{"load -map a\u00a0b -keys 0", true},
 		{"compare -pairs 0", true},
 		{"compare -order once", true},
+		{"compare -apart", true},
 		{"load -addr unix:/nowhere/at/all", false},
 		{"load -time 1s -addr " + l.Addr().String(), false},
 	} {

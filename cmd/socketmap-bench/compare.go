@@ -24,6 +24,7 @@ type compare struct {
 	load
 	pairs int
 	gap   time.Duration
+	apart bool
 }
 
 // ratios are what the server adds to what the echo server does: medians over
@@ -53,11 +54,15 @@ func runCompare(ctx context.Context, args []string, out, messages io.Writer) err
 	c.flags(flags)
 	flags.IntVar(&c.pairs, "pairs", 10, "how often to measure both")
 	flags.DurationVar(&c.gap, "gap", 100*time.Millisecond, "rest between measurements")
+	flags.BoolVar(&c.apart, "apart", false, "keep the client on the first CPU, and both servers on the others")
 	if err := parse(flags, args, messages); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {
 		return err
+	}
+	if c.apart && c.pid == 0 && !strings.HasPrefix(c.addr, "unix:") {
+		return fmt.Errorf("%w: -apart needs -pid", errUsage)
 	}
 	if c.pairs < 1 || c.keys.order == orderOnce {
 		return fmt.Errorf("%w: no pairs, or keys that are asked for once", errUsage)
@@ -76,6 +81,11 @@ func (c *compare) run(ctx context.Context, out, messages io.Writer) error {
 		return err
 	}
 	defer stop()
+	if c.apart {
+		if err := keepApart(c.pid, echo.pid); err != nil {
+			return err
+		}
+	}
 	enc := json.NewEncoder(out)
 	var ours, bare []*result
 	for i := range c.pairs {

@@ -15,17 +15,19 @@ const hitKeys = 500
 
 // BenchmarkHit compares answers from memory with those of a bare echo server,
 // by turns: throughput, 99th percentile and CPU time, as multiples of the echo
-// server's. PAIRS says how often.
+// server's. PAIRS says how often. Client and servers have a CPU each, or share all.
 func BenchmarkHit(b *testing.B) {
 	w := newWorld(b)
 	for _, socket := range []struct{ name, listen string }{{"unix", ""}, {"tcp", "127.0.0.1:8461"}} {
-		b.Run("socket="+socket.name, func(b *testing.B) {
-			compareHits(b, start(b, w, world.Options{Listen: socket.listen}))
-		})
+		for _, cpus := range []string{"apart", "shared"} {
+			b.Run(fmt.Sprintf("socket=%s/cpus=%s", socket.name, cpus), func(b *testing.B) {
+				compareHits(b, start(b, w, world.Options{Listen: socket.listen}), cpus == "apart")
+			})
+		}
 	}
 }
 
-func compareHits(b *testing.B, d *world.Daemon) {
+func compareHits(b *testing.B, d *world.Daemon, apart bool) {
 	b.Helper()
 	pairs := strconv.Itoa(envInt(b, "PAIRS", 10))
 	for _, reconnect := range []bool{false, true} {
@@ -33,7 +35,7 @@ func compareHits(b *testing.B, d *world.Daemon) {
 			b.Run(fmt.Sprintf("conns=%d/reconnect=%t", conns, reconnect), func(b *testing.B) {
 				for range b.N {
 					lines := bench(b, "compare", "-addr", d.Addr, "-pid", strconv.Itoa(d.PID()), "-conns", strconv.Itoa(conns),
-						fmt.Sprintf("-reconnect=%t", reconnect), "-pairs", pairs, "-time", "1s", "-want", "OK",
+						fmt.Sprintf("-reconnect=%t", reconnect), fmt.Sprintf("-apart=%t", apart), "-pairs", pairs, "-time", "1s", "-want", "OK",
 						"-keys", strconv.Itoa(hitKeys), "-key", "d%06d."+zone)
 					first, r := decode[figures](b, lines[0]), decode[ratios](b, lines[len(lines)-1])
 					b.ReportMetric(r.Throughput.Median, "throughput/echo")
