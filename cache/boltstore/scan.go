@@ -38,15 +38,11 @@ func (sc *scan) run() error {
 	ps := pager{r: sc.r, size: pageSizes[0], high: uint64(sc.bytes) / uint64(pageSizes[0])}
 	m, err := readMeta(sc.r)
 	free := map[uint64]bool{}
-	switch {
-	case err == nil:
+	if err == nil {
 		ps.size, ps.high = int(m.size), min(m.high, uint64(sc.bytes)/m.size)
 		free = ps.freePages(m.freelist)
 		err = sc.root(&ps, m.root)
-	default:
-		if m.size != 0 {
-			ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
-		}
+	} else {
 		var whole bool
 		if whole, err = sc.withoutMeta(&ps, m, err); whole {
 			sc.lost = true // there may have been a commit after it
@@ -69,6 +65,9 @@ func (sc *scan) run() error {
 // in those that are free by now is what was removed. Otherwise nothing is left out,
 // since what the last commit wrote is where m, that of an older one, has free pages.
 func (sc *scan) withoutMeta(ps *pager, m meta, cause error) (whole bool, err error) {
+	if m.size != 0 {
+		ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
+	}
 	if id, ok := ps.lastRoot(); ok {
 		if err := sc.root(ps, id); err != nil || !sc.lost {
 			return err == nil, errors.Join(cause, err)
