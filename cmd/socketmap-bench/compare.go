@@ -81,11 +81,6 @@ func (c *compare) run(ctx context.Context, out, messages io.Writer) error {
 		return err
 	}
 	defer stop()
-	if c.apart {
-		if err := keepApart(c.pid, echo.pid); err != nil {
-			return err
-		}
-	}
 	enc := json.NewEncoder(out)
 	var ours, bare []*result
 	for i := range c.pairs {
@@ -141,6 +136,9 @@ func (c *compare) startEcho(ctx context.Context, messages io.Writer) (*load, fun
 		_ = os.RemoveAll(dir) // it is below the directory for what is temporary
 	}
 	listening, err := startAndRead(cmd)
+	if err == nil && c.apart {
+		err = keepApart(c.pid, cmd.Process.Pid)
+	}
 	if err != nil {
 		stop()
 		return nil, nil, fmt.Errorf("starting the echo server: %w", err)
