@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -113,7 +114,7 @@ func (s *Store) copyAll(ctx context.Context, files []*file) (lost bool, err erro
 			return false, err
 		}
 		// Only now: in f it was saved after it was removed.
-		if err := s.copyRemoved(ctx, files, f); err != nil {
+		if err := s.copyRemoved(ctx, files, cmp.Or(sc.last, f.remains())); err != nil {
 			return false, err
 		}
 		lost = lost || sc.lost
@@ -151,12 +152,12 @@ func (s *Store) writeCopy(ctx context.Context, files []*file, plan func(p *plann
 	})
 }
 
-// copyRemoved copies which domains were removed while f was the current file, so
-// that what older files have of them does not come back.
-func (s *Store) copyRemoved(ctx context.Context, files []*file, f *file) error {
+// copyRemoved copies which domains were removed while the file of v was the current
+// one, so that what older files have of them does not come back.
+func (s *Store) copyRemoved(ctx context.Context, files []*file, v *view) error {
 	for from := ""; ; {
 		var domains []string
-		_ = f.remains().buckets[bucketRemoved].walk([]byte(from), func(key, _ []byte) bool { // as far as it goes
+		_ = v.buckets[bucketRemoved].walk([]byte(from), func(key, _ []byte) bool { // as far as it goes
 			domains = append(domains, string(key))
 			return len(domains) < copyRecords
 		})

@@ -18,6 +18,7 @@ type scan struct {
 	found func(e *entry) error
 	lost  bool // something could not be read
 	seen  map[uint64]bool
+	last  *view // the last commit, if all of its tree was read without its meta page
 }
 
 // foundError carries an error of found out of a walk.
@@ -45,7 +46,7 @@ func (sc *scan) run() error {
 	} else {
 		var whole bool
 		if whole, err = sc.withoutMeta(&ps, m, err); whole {
-			sc.lost = true // there may have been a commit after it
+			sc.lost = true // there may have been a later one
 			return nil
 		}
 	}
@@ -69,8 +70,13 @@ func (sc *scan) withoutMeta(ps *pager, m meta, cause error) (whole bool, err err
 		ps.size, ps.high = int(m.size), uint64(sc.bytes)/m.size
 	}
 	if id, ok := ps.lastRoot(); ok {
-		if err := sc.root(ps, id); err != nil || !sc.lost {
-			return err == nil, errors.Join(cause, err)
+		if err := sc.root(ps, id); err != nil {
+			return false, errors.Join(cause, err)
+		}
+		if !sc.lost {
+			sc.last = &view{pager: *ps, root: id}
+			_ = sc.last.readBuckets() // as far as it goes
+			return true, nil
 		}
 	}
 	if m.size == 0 || sc.seen[m.root] {

@@ -49,3 +49,28 @@ func TestWhatWasRemovedDoesNotComeBackFromFreePages(t *testing.T) {
 		})
 	}
 }
+
+// Nor does it come back from an older file, if it was removed in the last commit of
+// one whose meta page is gone.
+func TestWhatTheLastCommitRemovedDoesNotComeBackFromAnOlderFile(t *testing.T) {
+	sm := newSample(t)
+	o := writeImage(t, sm.image)
+	damageIndex(t, o.Path)
+	s := uncopied(t, o)
+	findDamage(t, s)
+	removed := storetest.Record(t, "d3.example", due)
+	mustSave(t, s, storetest.Record(t, "new.example", due), removed)
+	if err := s.Remove(t.Context(), removed.Domain); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	damageMeta(t, o.Path)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, o)
+		waitSalvaged(t, s)
+		if r, err := s.Load(t.Context(), removed.Domain); err == nil {
+			t.Errorf("%s was removed and came back, fetched %v", r.Domain, r.Fetched)
+		}
+		wantRecord(t, s, sm.records["d5.example"])
+	})
+}
